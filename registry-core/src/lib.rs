@@ -55,7 +55,7 @@ pub use self::hasher::Hasher;
 pub use self::metadata::MetadataStore;
 pub use self::name::{NameError, Reference, RepositoryName, Tag};
 pub use self::registry::{
-    GcOptions, GcReport, PushedManifest, Referrers, Registry, RegistryBuilder, UploadId, UploadStatus, VerifyReads,
+    GcOptions, GcReport, PushedManifest, Referrers, Registry, RegistryBuilder, UploadStatus, VerifyReads,
 };
 
 /// 128 random bits from the operating system as 32 hex digits.

@@ -1,0 +1,172 @@
+//! Manifests, tags, referrers and lists.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Inner, Registry, to_the_end};
+use crate::blob::{WriteOptions, once};
+use crate::manifest::ParsedManifest;
+use crate::metadata::{Page, PutManifest, Referrer, ReferrersQuery, StoredManifest};
+use crate::{Digest, Error, ErrorKind, Reference, RepositoryName, Result, Tag};
+
+/// What became of a pushed manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PushedManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is about.
+    pub subject: Option<Digest>,
+    /// The tags that now point to it.
+    pub tags: Vec<Tag>,
+}
+
+/// One page of the manifests that refer to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Referrers {
+    /// The referrers, in the order of their digests.
+    pub items: Vec<Referrer>,
+    /// Behind which digest the next page begins; `None` on the last.
+    pub next: Option<Digest>,
+}
+
+fn manifest_unknown(reference: &Reference) -> Error {
+    Error::new(ErrorKind::ManifestUnknown, "the repository has no such manifest").with_key(reference)
+}
+
+impl Registry {
+    /// A manifest by digest or tag, with the very bytes that were pushed. [`ErrorKind::ManifestUnknown`] if there is none.
+    pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<StoredManifest> {
+        self.inner.metadata.manifest(repository, reference).await?.ok_or_else(|| manifest_unknown(reference))
+    }
+
+    /// Stores a manifest, under its digest and under the tags: that of `reference`, and `tags` besides.
+    ///
+    /// `content_type` is what the client says it is. Fails, and changes nothing, with [`ErrorKind::DigestInvalid`] if `reference` is the digest of
+    /// something else, [`ErrorKind::ManifestInvalid`], [`ErrorKind::TooLarge`], or [`ErrorKind::ManifestBlobUnknown`] if the repository does not hold
+    /// everything it refers to (its subject excepted).
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        content_type: Option<&str>,
+        bytes: Bytes,
+        tags: Vec<Tag>,
+    ) -> Result<PushedManifest> {
+        self.writable()?;
+        if bytes.len() as u64 > self.max_manifest_size() {
+            let message = format!("the manifest has {} bytes, and the limit is {}", bytes.len(), self.max_manifest_size());
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        let (digest, first_tag) = match reference {
+            Reference::Digest(expected) => {
+                let found = Digest::of(expected.algorithm(), &bytes);
+                if found != *expected {
+                    return Err(Error::digest_mismatch(expected, &found));
+                }
+                (found, None)
+            }
+            Reference::Tag(tag) => (Digest::sha256(&bytes), Some(tag.clone())),
+        };
+        let parsed = ParsedManifest::parse(content_type, &bytes)?;
+        let mut all_tags: Vec<Tag> = first_tag.into_iter().collect();
+        for tag in tags {
+            if !all_tags.contains(&tag) {
+                all_tags.push(tag);
+            }
+        }
+        let pushed = PushedManifest { digest, subject: parsed.subject, tags: all_tags.clone() };
+        let (optional, manifests) = if self.inner.options.sparse_indexes {
+            ([parsed.foreign, parsed.manifests].concat(), Vec::new())
+        } else {
+            (parsed.foreign, parsed.manifests)
+        };
+        let command = PutManifest {
+            repository: repository.clone(),
+            digest,
+            media_type: parsed.media_type,
+            bytes,
+            generation: 0,
+            blobs: parsed.blobs,
+            manifests,
+            optional,
+            subject: parsed.subject,
+            artifact_type: parsed.artifact_type,
+            annotations: parsed.annotations,
+            tags: all_tags,
+        };
+        let inner = Arc::clone(&self.inner);
+        to_the_end(async move { inner.retry_lost_races(|| inner.store_manifest(command.clone())).await }).await?;
+        Ok(pushed)
+    }
+
+    /// Deletes a tag, or by digest a manifest with all the tags that point to it. [`ErrorKind::ManifestUnknown`] if there is none.
+    pub async fn delete_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<()> {
+        self.writable()?;
+        let (inner, repository, reference) = (Arc::clone(&self.inner), repository.clone(), reference.clone());
+        to_the_end(async move {
+            let found = match &reference {
+                Reference::Tag(tag) => inner.metadata.delete_tag(&repository, tag).await?,
+                Reference::Digest(digest) => {
+                    let found = inner.metadata.delete_manifest(&repository, digest).await?;
+                    if found {
+                        inner.let_go(&repository, &[*digest]).await;
+                    }
+                    found
+                }
+            };
+            if found { Ok(()) } else { Err(manifest_unknown(&reference)) }
+        })
+        .await
+    }
+
+    /// The tags of a repository in lexical order. [`ErrorKind::RepositoryUnknown`] if it is not known.
+    pub async fn tags(&self, repository: &RepositoryName, page: &Page) -> Result<Vec<Tag>> {
+        let tags = self.inner.metadata.tags(repository, page).await?;
+        tags.ok_or_else(|| Error::new(ErrorKind::RepositoryUnknown, "the repository is not known").with_key(repository))
+    }
+
+    /// The repositories that hold a manifest, in lexical order.
+    pub async fn repositories(&self, page: &Page) -> Result<Vec<RepositoryName>> {
+        self.inner.metadata.repositories(page).await
+    }
+
+    /// What refers to a manifest. Unknown repositories and subjects have no referrers.
+    ///
+    /// A page ends after [`ReferrersQuery::limit`] items, or where its descriptors reach 4 MiB less some room for the rest of an index.
+    pub async fn referrers(&self, query: &ReferrersQuery) -> Result<Referrers> {
+        const MAX_BYTES: usize = (4 << 20) - (64 << 10);
+        let mut probe = query.clone();
+        probe.limit = query.limit.saturating_add(1);
+        let mut items = self.inner.metadata.referrers(&probe).await?;
+        let mut keep = items.len().min(usize::try_from(query.limit).unwrap_or(usize::MAX));
+        let mut bytes = 0;
+        for (index, item) in items.iter().enumerate().take(keep) {
+            // JSON may double the length of a text by escaping; the fixed members take some 300 bytes.
+            bytes += 300 + 2 * item.annotations.iter().map(|(k, v)| k.len() + v.len() + 6).sum::<usize>();
+            bytes += 2 * (item.media_type.len() + item.artifact_type.as_ref().map_or(0, String::len));
+            if bytes > MAX_BYTES && index > 0 {
+                keep = index;
+                break;
+            }
+        }
+        let more = items.len() > keep;
+        items.truncate(keep);
+        Ok(Referrers { next: items.last().filter(|_| more).map(|item| item.digest), items })
+    }
+}
+
+impl Inner {
+    /// intend → put the bytes → retain → one transaction for all the rest.
+    async fn store_manifest(&self, mut command: PutManifest) -> Result<()> {
+        let (digest, scope) = (command.digest, command.repository.clone());
+        command.generation = self.intend(&digest).await?.generation;
+        let options = WriteOptions::default().with_scope(scope.as_str()).with_algorithm(digest.algorithm());
+        let options = options.with_size(command.bytes.len() as u64);
+        self.blobs.put(&digest, options, once(command.bytes.clone())).await?;
+        self.blobs.retain(&digest, scope.as_str()).await?;
+        self.metadata.put_manifest(command).await
+    }
+}
