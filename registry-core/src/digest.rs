@@ -27,7 +27,7 @@ impl Algorithm {
     }
 
     /// Length of the hash in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn hash_len(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
@@ -66,7 +66,7 @@ impl FromStr for Algorithm {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
     algorithm: Algorithm,
-    /// The hash in the first [`Algorithm::len`] bytes, zeros behind.
+    /// The hash in the first [`Algorithm::hash_len`] bytes, zeros behind.
     bytes: [u8; 64],
 }
 
@@ -94,7 +94,7 @@ impl std::error::Error for DigestError {}
 impl Digest {
     /// A digest from the bytes of a hash; `None` when their number is not the algorithm's.
     pub fn from_bytes(algorithm: Algorithm, hash: &[u8]) -> Option<Self> {
-        if hash.len() != algorithm.len() {
+        if hash.len() != algorithm.hash_len() {
             return None;
         }
         let mut bytes = [0; 64];
@@ -121,12 +121,12 @@ impl Digest {
 
     /// The bytes of the hash.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.algorithm.len()]
+        &self.bytes[..self.algorithm.hash_len()]
     }
 
     /// The hash as lower-case hex, without the algorithm.
     pub fn hex(&self) -> String {
-        let mut out = String::with_capacity(self.algorithm.len() * 2);
+        let mut out = String::with_capacity(self.algorithm.hash_len() * 2);
         for byte in self.as_bytes() {
             out.push(char::from(HEX[usize::from(byte >> 4)]));
             out.push(char::from(HEX[usize::from(byte & 15)]));
@@ -159,7 +159,7 @@ impl FromStr for Digest {
             return Err(DigestError::Malformed);
         }
         let algorithm: Algorithm = algorithm.parse()?;
-        if hex.len() != algorithm.len() * 2 {
+        if hex.len() != algorithm.hash_len() * 2 {
             return Err(DigestError::Malformed);
         }
         let mut bytes = [0; 64];

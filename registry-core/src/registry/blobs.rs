@@ -35,8 +35,7 @@ impl Registry {
     pub async fn blob(&self, repository: &RepositoryName, digest: &Digest, range: Option<ByteRange>) -> Result<BlobReader> {
         let inner = &self.inner;
         let link = inner.metadata.blob_link(repository, digest).await?.ok_or_else(|| blob_unknown(digest))?;
-        let mut options = ReadOptions::default();
-        options.range = range;
+        let options = range.map_or_else(ReadOptions::default, |range| ReadOptions::default().with_range(range));
         let mut reader = match inner.blobs.read(digest, options).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 inner.found_bad(digest, "it is not in the store").await;
