@@ -1,0 +1,3 @@
+//! The tests of this crate, in one binary so that it is linked once.
+
+mod blob_suite;
