@@ -1,3 +1,4 @@
 //! The tests of this crate, in one binary so that it is linked once.
 
 mod blob_suite;
+mod metadata_suite;
