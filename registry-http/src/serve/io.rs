@@ -1,0 +1,111 @@
+//! [`Connection`]: a TCP stream that does not wait forever, and does not cut off its last words.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+/// How long, and how much, is read of what a client still sends after it was answered for the last time.
+///
+/// A connection that is closed while bytes are unread is reset, and the reset can overtake the answer.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 16 << 20;
+
+pub(crate) struct Connection {
+    inner: TokioIo<TcpStream>,
+    write_idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Since when a write waits for the client to take something in.
+    waiting: Option<Instant>,
+    closing: Closing,
+}
+
+enum Closing {
+    Not,
+    /// Our side is closed; reading off what the other side sends until its side is.
+    Lingering(Pin<Box<Sleep>>, u64),
+    Done,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, write_idle: Duration) -> Self {
+        Self { inner: TokioIo::new(stream), write_idle, timer: None, waiting: None, closing: Closing::Not }
+    }
+
+    /// After a write: a client that takes nothing in for too long is given up.
+    fn watch(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.waiting = None;
+            return result;
+        }
+        let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.write_idle;
+        // One timer for the whole connection, moved only when it fires.
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                break;
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing in")))
+    }
+}
+
+impl Read for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl Write for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.watch(cx, result)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.watch(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.closing {
+                Closing::Not => {
+                    ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+                    this.closing = Closing::Lingering(Box::pin(tokio::time::sleep(LINGER_TIME)), 0);
+                }
+                Closing::Lingering(timer, seen) => {
+                    if timer.as_mut().poll(cx).is_ready() {
+                        this.closing = Closing::Done;
+                        continue;
+                    }
+                    let mut space = [0; 16 << 10];
+                    let mut buf = ReadBuf::new(&mut space);
+                    match ready!(Pin::new(this.inner.inner_mut()).poll_read(cx, &mut buf)) {
+                        Ok(()) if !buf.filled().is_empty() && *seen < LINGER_BYTES => *seen += buf.filled().len() as u64,
+                        _ => this.closing = Closing::Done,
+                    }
+                }
+                Closing::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
