@@ -1,0 +1,143 @@
+//! The queue in front of a writer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use registry_core::{Error, ErrorKind, Result};
+use tokio::sync::{mpsc, watch};
+
+use super::{Command, Job, Pending, Transaction};
+
+/// How many commands may wait. More wait outside, in their callers.
+const WAITING: usize = 1024;
+
+/// How many commands share a transaction at most: a bound on how long the first of them waits for its answer.
+const BATCH: usize = 256;
+
+/// What a writer has done since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteStats {
+    /// Commands answered.
+    pub commands: u64,
+    /// Transactions they took.
+    pub transactions: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    commands: AtomicU64,
+    transactions: AtomicU64,
+}
+
+/// What the writer finds in its queue.
+enum Message<T> {
+    Job(Box<dyn Job<T>>),
+    Close,
+}
+
+/// The callers' end.
+pub(crate) struct Queue<T> {
+    sender: mpsc::Sender<Message<T>>,
+    /// Fails once the inbox is gone.
+    ended: watch::Receiver<()>,
+    counters: Arc<Counters>,
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("closed", &self.sender.is_closed()).field("counters", &self.counters).finish()
+    }
+}
+
+/// The writer's end. Whoever closes the queue waits until it is dropped.
+pub(crate) struct Inbox<T> {
+    receiver: mpsc::Receiver<Message<T>>,
+    counters: Arc<Counters>,
+    _alive: watch::Sender<()>,
+}
+
+/// A queue and its two ends.
+pub(crate) fn queue<T>() -> (Queue<T>, Inbox<T>) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let counters = Arc::<Counters>::default();
+    let (alive, ended) = watch::channel(());
+    (Queue { sender, ended, counters: Arc::clone(&counters) }, Inbox { receiver, counters, _alive: alive })
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the metadata store is closed")
+}
+
+impl<T: Transaction + 'static> Queue<T> {
+    /// Has the command run, and returns its answer once that is committed. If the caller does not wait for it, a command that was queued runs all the
+    /// same; it never runs in part.
+    pub(crate) async fn run<C: Command>(&self, command: C) -> Result<C::Output> {
+        let (pending, answer) = Pending::new(command);
+        self.sender.send(Message::Job(Box::new(pending))).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| Error::new(ErrorKind::Internal, "the database writer dropped a command"))?
+    }
+
+    /// Ends the writer after everything that is queued. Returns when it has ended.
+    pub(crate) async fn close(&self) {
+        // An error says that it has been closed before.
+        drop(self.sender.send(Message::Close).await);
+        drop(self.ended.clone().changed().await);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub(crate) fn stats(&self) -> WriteStats {
+        WriteStats {
+            commands: self.counters.commands.load(Ordering::Relaxed),
+            transactions: self.counters.transactions.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Waits for commands on this thread, and takes what has queued up; `None` when there will be no more.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn blocking_next(&mut self) -> Option<Vec<Box<dyn Job<T>>>> {
+        loop {
+            let first = self.receiver.blocking_recv()?;
+            if let Some(batch) = self.gather(first) {
+                return Some(batch);
+            }
+        }
+    }
+
+    /// The same in a task.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn next(&mut self) -> Option<Vec<Box<dyn Job<T>>>> {
+        loop {
+            let first = self.receiver.recv().await?;
+            if let Some(batch) = self.gather(first) {
+                return Some(batch);
+            }
+        }
+    }
+
+    fn gather(&mut self, first: Message<T>) -> Option<Vec<Box<dyn Job<T>>>> {
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Job(job) => batch.push(job),
+                // Nothing is accepted any more; what is queued is still done.
+                Message::Close => self.receiver.close(),
+            }
+            next = if batch.len() < BATCH { self.receiver.try_recv().ok() } else { None };
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Counts a batch that was answered.
+    pub(crate) fn count(&self, commands: usize, transactions: u64) {
+        self.counters.commands.fetch_add(commands as u64, Ordering::Relaxed);
+        self.counters.transactions.fetch_add(transactions, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,215 @@
+//! The one connection of this process that writes, and the task that drives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use registry_core::{Clock, Error, ErrorKind, Result, Timestamp};
+use tokio_postgres::SimpleQueryMessage;
+
+use super::connect::{Failure, Target, client, in_time};
+use super::value::{parameters, row, spell};
+use crate::driver::{CommitError, Inbox, Reader, Row, Session, Transaction, Value, commit};
+use crate::{Durability, PostgresOptions};
+
+/// The first half of the key of the lock by which writers take turns; the second is the schema's. Any number that others are unlikely to choose.
+const LOCK: i32 = 0x0c1_de9;
+
+/// A writer's connection, or the lack of one.
+pub(crate) struct PostgresSession {
+    /// Of one connection.
+    pool: Pool,
+    client: Option<Object>,
+    deadline: Duration,
+    clock: Option<Arc<dyn Clock>>,
+    durability: Durability,
+    /// As an SQL expression of text.
+    schema: String,
+    tainted: bool,
+    now: Timestamp,
+}
+
+impl PostgresSession {
+    pub(super) fn new(target: &Target, options: &PostgresOptions) -> Result<Self> {
+        let schema = match &options.schema {
+            Some(schema) => format!("'{schema}'"),
+            // Not NULL, of which the lock function makes a lock that excludes nobody.
+            None => "coalesce(current_schema(), '')".to_owned(),
+        };
+        let (clock, durability) = (options.clock.clone(), options.durability);
+        Ok(Self {
+            pool: target.pool(1)?,
+            client: None,
+            deadline: target.deadline,
+            clock,
+            durability,
+            schema,
+            tainted: false,
+            now: Timestamp::default(),
+        })
+    }
+
+    /// One round trip: begins, waits for its turn, and asks for the time, which is thus later than that of whoever had the turn before.
+    async fn try_begin(&mut self, durable: bool) -> Result<(), Failure> {
+        let lost = || Failure::NoAnswer;
+        let client = self.client.as_ref().ok_or_else(lost)?;
+        let lazily = if durable && self.durability == Durability::Full { "" } else { "SET LOCAL synchronous_commit = off; " };
+        let sql = format!(
+            "BEGIN; {lazily}SELECT pg_advisory_xact_lock({LOCK}, hashtext({})); SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            self.schema
+        );
+        let answer = in_time(self.deadline, client.simple_query(&sql)).await?;
+        let time = answer.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        self.now = Timestamp::from_millis(time.ok_or_else(lost)?);
+        Ok(())
+    }
+
+    /// Gives up the connection, and with it whatever transaction it was in.
+    fn abandon(&mut self) {
+        if let Some(client) = self.client.take() {
+            drop(Object::take(client));
+        }
+    }
+
+    /// Keeps what a statement came to, and notes whether the connection can be used further.
+    fn note<T>(&mut self, outcome: Result<T, Failure>) -> Result<T> {
+        outcome.map_err(|failure| {
+            self.tainted = true;
+            if failure.is_fatal() {
+                self.abandon();
+            }
+            failure.into()
+        })
+    }
+
+    async fn rows(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        let client = self.client.as_ref().ok_or_else(lost)?;
+        let outcome = in_time(self.deadline, async {
+            let statement = client.prepare_cached(&spell(sql)).await?;
+            client.query(&statement, &parameters(params)).await
+        });
+        let outcome = outcome.await;
+        let rows = self.note(outcome)?.iter().map(row).collect::<Result<_>>();
+        self.tainted |= rows.is_err();
+        rows
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Unavailable, "the connection to PostgreSQL was lost")
+}
+
+impl Reader for PostgresSession {
+    async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        self.rows(sql, params).await
+    }
+
+    async fn now(&mut self) -> Result<Timestamp> {
+        Ok(self.now)
+    }
+}
+
+impl Transaction for PostgresSession {
+    async fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
+        self.tainted = true;
+        let client = self.client.as_ref().ok_or_else(lost)?;
+        let outcome = in_time(self.deadline, async {
+            let statement = client.prepare_cached(&spell(sql)).await?;
+            client.execute(&statement, &parameters(params)).await
+        });
+        let outcome = outcome.await;
+        self.note(outcome)
+    }
+
+    async fn returning(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        self.tainted = true;
+        self.rows(sql, params).await
+    }
+}
+
+impl Session for PostgresSession {
+    async fn begin(&mut self, durable: bool) -> Result<()> {
+        // A connection may have broken since it was last used (a restarted server, a fail-over). Nothing has happened yet, so the next one is tried at once.
+        for is_last in [false, true] {
+            if self.client.as_ref().is_none_or(|client| client.is_closed()) {
+                self.abandon();
+                self.client = Some(client(&self.pool).await?);
+            }
+            match self.try_begin(durable).await {
+                Ok(()) => {
+                    self.next_command();
+                    return Ok(());
+                }
+                Err(failure) => {
+                    let may_retry = failure.is_fatal() && !is_last;
+                    if failure.is_fatal() {
+                        self.abandon();
+                    } else {
+                        self.rollback().await;
+                    }
+                    if !may_retry {
+                        return Err(failure.into());
+                    }
+                }
+            }
+        }
+        Err(lost())
+    }
+
+    fn next_command(&mut self) {
+        self.tainted = false;
+        if let Some(clock) = &self.clock {
+            self.now = clock.now();
+        }
+    }
+
+    fn is_tainted(&self) -> bool {
+        self.tainted
+    }
+
+    async fn commit(&mut self) -> Result<(), CommitError> {
+        let Some(client) = &self.client else { return Err(CommitError::RolledBack(lost())) };
+        match in_time(self.deadline, client.batch_execute("COMMIT")).await {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.is_fatal() => {
+                self.abandon();
+                let error = Error::new(
+                    ErrorKind::Unavailable,
+                    "the connection to PostgreSQL was lost while it committed: the change may have been made or not",
+                );
+                Err(CommitError::Unknown(error.with_source(Error::from(failure))))
+            }
+            Err(failure) => {
+                self.rollback().await;
+                Err(CommitError::RolledBack(failure.into()))
+            }
+        }
+    }
+
+    async fn rollback(&mut self) {
+        if let Some(client) = &self.client
+            && in_time(self.deadline, client.batch_execute("ROLLBACK")).await.is_err()
+        {
+            // Without its connection the transaction ends as well.
+            self.abandon();
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.client.is_none()
+    }
+}
+
+/// Serves the queue until it is closed, or every handle is gone.
+pub(super) async fn serve(mut session: PostgresSession, mut inbox: Inbox<PostgresSession>) {
+    while let Some(jobs) = inbox.next().await {
+        let commands = jobs.len();
+        let transactions = commit(&mut session, jobs).await;
+        inbox.count(commands, transactions);
+    }
+    session.abandon();
+    drop(inbox);
+}

@@ -1,0 +1,8 @@
+//! Integration tests of the metadata store on both databases.
+
+mod support;
+
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;

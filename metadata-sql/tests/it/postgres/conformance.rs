@@ -1,0 +1,33 @@
+use std::sync::Arc;
+
+use metadata_sql::SqlMetadataStore;
+use registry_core::MetadataStore;
+use registry_core::testing::{ManualClock, metadata_store};
+
+use super::{fresh, server};
+use crate::support::dynamic;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_the_contract() {
+    let Some(url) = server("postgres_keeps_the_contract") else { return };
+    let report =
+        metadata_store::run(|| {
+            let url = url.clone();
+            async move {
+                let clock = Arc::new(ManualClock::default());
+                let options = fresh().with_clock(dynamic(&clock));
+                let store = SqlMetadataStore::postgres(&url, options.clone()).await.expect("a database");
+                let reopen = move || {
+                    let (url, options) = (url.clone(), options.clone());
+                    async move {
+                        Arc::new(SqlMetadataStore::postgres(&url, options).await.expect("the same database")) as Arc<dyn MetadataStore>
+                    }
+                };
+                metadata_store::Fixture::new(Arc::new(store), clock).with_reopen(reopen)
+            }
+        })
+        .await;
+    println!("{report}");
+    report.assert_passed();
+    assert!(report.skipped.is_empty(), "{report}");
+}
