@@ -3,7 +3,7 @@
 use registry_core::Result;
 
 use crate::commands::{Hot, Reliance, RelyOnBlob, Served};
-use crate::driver::{Command, Query, WriteStats};
+use crate::driver::{Command, Query, Stats};
 #[cfg(feature = "postgres")]
 use crate::postgres::Postgres;
 #[cfg(feature = "sqlite")]
@@ -56,7 +56,7 @@ impl Database {
         each!(self, open => open.is_closed())
     }
 
-    pub(crate) fn stats(&self) -> WriteStats {
+    pub(crate) fn stats(&self) -> Stats {
         each!(self, open => open.stats())
     }
 

@@ -52,7 +52,7 @@ mod postgres;
 mod sqlite;
 mod store;
 
-pub use self::driver::WriteStats;
+pub use self::driver::Stats;
 pub use self::options::Durability;
 #[cfg(feature = "postgres")]
 pub use self::options::PostgresOptions;

@@ -11,7 +11,7 @@ use registry_core::metadata::{
 };
 use registry_core::{Digest, Error, ErrorKind, MetadataStore, Reference, RepositoryName, Result, Tag};
 
-use crate::WriteStats;
+use crate::Stats;
 use crate::commands as sql;
 use crate::database::Database;
 
@@ -48,8 +48,8 @@ impl SqlMetadataStore {
         Ok(Self { database: Arc::new(Database::Postgres(open)) })
     }
 
-    /// How many changes were made through this store and its clones, and in how many transactions.
-    pub fn write_stats(&self) -> WriteStats {
+    /// What was done through this store and its clones.
+    pub fn stats(&self) -> Stats {
         self.database.stats()
     }
 

@@ -11,9 +11,9 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
-use registry_core::{Error, Result};
+use registry_core::{Error, ErrorKind, Result};
 
-use super::{Job, Transaction};
+use super::{Job, Tally, Transaction};
 
 /// The connection of a writer, which runs one transaction after the other.
 pub(crate) trait Session: Transaction {
@@ -57,64 +57,51 @@ enum Attempt {
 
 type Jobs<S> = Vec<Box<dyn Job<S>>>;
 
-/// Runs the commands and answers every one of them. Returns how many transactions it took.
-pub(crate) async fn commit<S: Session>(session: &mut S, mut jobs: Jobs<S>) -> u64 {
-    let outcome = match guarded(session, &mut jobs).await {
-        Some(outcome) => outcome,
-        // A bug. The callers of this batch learn of it as their jobs are dropped; the writer lives.
-        None => return 1,
-    };
+/// Runs the commands and answers every one of them. What is answered is counted before, so that whoever has an answer finds it counted.
+pub(crate) async fn commit<S: Session>(session: &mut S, mut jobs: Jobs<S>, tally: &Tally) {
+    let outcome = guarded(session, &mut jobs, tally).await;
     let may_start_over = jobs.len() > 1 || session.is_lost();
     match outcome {
-        Attempt::Committed => settle(jobs),
-        Attempt::NotBegun(error) => {
-            fail(jobs, &error);
-            return 0;
-        }
-        Attempt::Unknown(error) => fail(jobs, &error),
-        Attempt::Failed | Attempt::RolledBack(_) if may_start_over => return 1 + one_by_one(session, jobs).await,
-        Attempt::Failed => settle(jobs),
-        Attempt::RolledBack(error) => fail(jobs, &error),
+        Attempt::Failed | Attempt::RolledBack(_) if may_start_over => one_by_one(session, jobs, tally).await,
+        Attempt::Committed | Attempt::Failed => settle(jobs, tally),
+        Attempt::NotBegun(error) | Attempt::RolledBack(error) | Attempt::Unknown(error) => fail(jobs, error, tally),
     }
-    1
 }
 
-async fn one_by_one<S: Session>(session: &mut S, jobs: Jobs<S>) -> u64 {
-    let mut transactions = 0;
+async fn one_by_one<S: Session>(session: &mut S, jobs: Jobs<S>, tally: &Tally) {
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
         let mut alone = vec![job];
-        match guarded(session, &mut alone).await {
-            None => {}
-            Some(Attempt::Committed | Attempt::Failed) => settle(alone),
-            Some(Attempt::Unknown(error) | Attempt::RolledBack(error)) => fail(alone, &error),
+        match guarded(session, &mut alone, tally).await {
+            Attempt::Committed | Attempt::Failed => settle(alone, tally),
+            Attempt::RolledBack(error) | Attempt::Unknown(error) => fail(alone, error, tally),
             // The others would wait for the same nothing.
-            Some(Attempt::NotBegun(error)) => {
-                fail(alone, &error);
-                fail(jobs.collect(), &error);
-                return transactions;
+            Attempt::NotBegun(error) => {
+                alone.extend(jobs);
+                return fail(alone, error, tally);
             }
         }
-        transactions += 1;
     }
-    transactions
 }
 
-/// [`attempt`], which `None` says panicked.
-async fn guarded<S: Session>(session: &mut S, jobs: &mut Jobs<S>) -> Option<Attempt> {
-    let attempt = AssertUnwindSafe(attempt(session, jobs)).catch_unwind().await;
-    if attempt.is_err() {
-        tracing::error!("a database command panicked; its batch is rolled back");
-        session.rollback().await;
+/// [`attempt`], where a panic is the failure of whoever turns out to be the one that panics.
+async fn guarded<S: Session>(session: &mut S, jobs: &mut Jobs<S>, tally: &Tally) -> Attempt {
+    match AssertUnwindSafe(attempt(session, jobs, tally)).catch_unwind().await {
+        Ok(attempt) => attempt,
+        Err(_) => {
+            tracing::error!("a database command panicked; its transaction is rolled back");
+            session.rollback().await;
+            Attempt::RolledBack(Error::new(ErrorKind::Internal, "the command panicked"))
+        }
     }
-    attempt.ok()
 }
 
-async fn attempt<S: Session>(session: &mut S, jobs: &mut Jobs<S>) -> Attempt {
+async fn attempt<S: Session>(session: &mut S, jobs: &mut Jobs<S>, tally: &Tally) -> Attempt {
     let durable = jobs.iter().any(|job| job.is_durable());
     if let Err(error) = session.begin(durable).await {
         return Attempt::NotBegun(error);
     }
+    tally.transaction();
     for job in jobs {
         session.next_command();
         if !job.run(session).await && session.is_tainted() {
@@ -129,21 +116,32 @@ async fn attempt<S: Session>(session: &mut S, jobs: &mut Jobs<S>) -> Attempt {
     }
 }
 
-fn settle<S>(jobs: Jobs<S>) {
+fn settle<S>(jobs: Jobs<S>, tally: &Tally) {
     for job in jobs {
+        tally.command();
         job.settle();
     }
 }
 
-fn fail<S>(jobs: Jobs<S>, error: &Error) {
+fn fail<S>(jobs: Jobs<S>, error: Error, tally: &Tally) {
+    let mut jobs = jobs.into_iter();
+    let first = jobs.next();
     for job in jobs {
-        job.fail(again(error));
+        tally.command();
+        job.fail(again(&error));
+    }
+    if let Some(job) = first {
+        tally.command();
+        job.fail(error);
     }
 }
 
 /// The same failure once more: an error has one owner, and here many callers share it.
-pub(crate) fn again(error: &Error) -> Error {
-    let mut copy = Error::new(error.kind(), error.to_string());
+fn again(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.message());
+    if let Some(key) = error.key() {
+        copy = copy.with_key(key);
+    }
     if let Some(retry_after) = error.retry_after() {
         copy = copy.with_retry_after(retry_after);
     }

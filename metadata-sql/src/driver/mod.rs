@@ -7,11 +7,13 @@ mod batch;
 mod command;
 mod queue;
 mod schema;
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
 mod value;
 
 pub(crate) use self::batch::{CommitError, Session, commit};
 pub(crate) use self::command::{Command, Job, Pending, Query, Reader, Transaction};
-pub use self::queue::WriteStats;
-pub(crate) use self::queue::{Inbox, Queue, queue};
+pub use self::queue::Stats;
+pub(crate) use self::queue::{Inbox, Queue, Tally, queue};
 pub(crate) use self::schema::{Dialect, migrate};
 pub(crate) use self::value::{Row, Value, params};

@@ -15,20 +15,43 @@ const WAITING: usize = 1024;
 /// How many commands share a transaction at most: a bound on how long the first of them waits for its answer.
 const BATCH: usize = 256;
 
-/// What a writer has done since it was started.
+/// What a store has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct WriteStats {
-    /// Commands answered.
+pub struct Stats {
+    /// Changes that were asked for and answered.
     pub commands: u64,
-    /// Transactions they took.
+    /// The transactions that they took.
     pub transactions: u64,
+    /// Questions that were answered from memory.
+    pub cache_hits: u64,
+    /// Questions that could have been, and were not.
+    pub cache_misses: u64,
 }
 
+/// A writer's count of what it did.
 #[derive(Debug, Default)]
-struct Counters {
+pub(crate) struct Tally {
     commands: AtomicU64,
     transactions: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn command(&self) {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn transaction(&self) {
+        self.transactions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            commands: self.commands.load(Ordering::Relaxed),
+            transactions: self.transactions.load(Ordering::Relaxed),
+            ..Stats::default()
+        }
+    }
 }
 
 /// What the writer finds in its queue.
@@ -42,28 +65,28 @@ pub(crate) struct Queue<T> {
     sender: mpsc::Sender<Message<T>>,
     /// Fails once the inbox is gone.
     ended: watch::Receiver<()>,
-    counters: Arc<Counters>,
+    tally: Arc<Tally>,
 }
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("closed", &self.sender.is_closed()).field("counters", &self.counters).finish()
+        f.debug_struct("Queue").field("closed", &self.sender.is_closed()).field("tally", &self.tally).finish()
     }
 }
 
 /// The writer's end. Whoever closes the queue waits until it is dropped.
 pub(crate) struct Inbox<T> {
     receiver: mpsc::Receiver<Message<T>>,
-    counters: Arc<Counters>,
+    tally: Arc<Tally>,
     _alive: watch::Sender<()>,
 }
 
 /// A queue and its two ends.
 pub(crate) fn queue<T>() -> (Queue<T>, Inbox<T>) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    let counters = Arc::<Counters>::default();
+    let tally = Arc::<Tally>::default();
     let (alive, ended) = watch::channel(());
-    (Queue { sender, ended, counters: Arc::clone(&counters) }, Inbox { receiver, counters, _alive: alive })
+    (Queue { sender, ended, tally: Arc::clone(&tally) }, Inbox { receiver, tally, _alive: alive })
 }
 
 fn closed() -> Error {
@@ -90,11 +113,8 @@ impl<T: Transaction + 'static> Queue<T> {
         self.sender.is_closed()
     }
 
-    pub(crate) fn stats(&self) -> WriteStats {
-        WriteStats {
-            commands: self.counters.commands.load(Ordering::Relaxed),
-            transactions: self.counters.transactions.load(Ordering::Relaxed),
-        }
+    pub(crate) fn stats(&self) -> Stats {
+        self.tally.stats()
     }
 }
 
@@ -135,9 +155,7 @@ impl<T> Inbox<T> {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Counts a batch that was answered.
-    pub(crate) fn count(&self, commands: usize, transactions: u64) {
-        self.counters.commands.fetch_add(commands as u64, Ordering::Relaxed);
-        self.counters.transactions.fetch_add(transactions, Ordering::Relaxed);
+    pub(crate) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
     }
 }

@@ -140,7 +140,7 @@ pub(crate) async fn migrate<S: Session>(session: &mut S, dialect: Dialect) -> Re
     upgrade(session, dialect, MIGRATIONS).await
 }
 
-async fn upgrade<S: Session>(session: &mut S, dialect: Dialect, migrations: &[&[&str]]) -> Result<()> {
+pub(super) async fn upgrade<S: Session>(session: &mut S, dialect: Dialect, migrations: &[&[&str]]) -> Result<()> {
     // Writers take turns, so whoever comes second finds the work done.
     session.begin(true).await?;
     match apply(session, dialect, migrations).await {

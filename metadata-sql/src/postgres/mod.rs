@@ -22,7 +22,7 @@ use self::value::{parameters, row, spell};
 use self::writer::PostgresSession;
 use crate::PostgresOptions;
 use crate::commands::{Hot, Reliance, RelyOnBlob, Served};
-use crate::driver::{Command, Dialect, Query, Queue, Reader, Row, Session as _, Transaction as _, Value, WriteStats, migrate, queue};
+use crate::driver::{Command, Dialect, Query, Queue, Reader, Row, Session as _, Stats, Transaction as _, Value, migrate, queue};
 
 /// A connected database.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Postgres {
         self.writer.is_closed()
     }
 
-    pub(crate) fn stats(&self) -> WriteStats {
+    pub(crate) fn stats(&self) -> Stats {
         self.writer.stats()
     }
 

@@ -205,10 +205,9 @@ impl Session for PostgresSession {
 
 /// Serves the queue until it is closed, or every handle is gone.
 pub(super) async fn serve(mut session: PostgresSession, mut inbox: Inbox<PostgresSession>) {
+    let tally = inbox.tally();
     while let Some(jobs) = inbox.next().await {
-        let commands = jobs.len();
-        let transactions = commit(&mut session, jobs).await;
-        inbox.count(commands, transactions);
+        commit(&mut session, jobs, &tally).await;
     }
     session.abandon();
     drop(inbox);

@@ -46,24 +46,35 @@ struct State {
     /// When the entries were last known to be right.
     right_at: Option<(Version, ServedVersion)>,
     entries: Entries,
+    hits: u64,
+    misses: u64,
 }
 
 impl Cache {
     pub(super) fn open(path: &Path, capacity: usize) -> Result<Self> {
         // It is asked on async workers, so it never waits: whatever is in its way makes a miss.
         let sentinel = connect(path, Duration::ZERO)?;
-        Ok(Self(Mutex::new(State { sentinel, right_at: None, entries: Entries::new(capacity) })))
+        Ok(Self(Mutex::new(State { sentinel, right_at: None, entries: Entries::new(capacity), hits: 0, misses: 0 })))
     }
 
     pub(super) fn get(&self, key: &Hot) -> Lookup {
         let mut state = self.lock();
-        let Some(version) = state.version() else { return Lookup::Miss(None) };
-        if state.right_at.is_some_and(|(right_at, _)| right_at == version)
+        let version = state.version();
+        if version.is_some()
+            && version == state.right_at.map(|(right_at, _)| right_at)
             && let Some(found) = state.entries.get(key)
         {
+            state.hits += 1;
             return Lookup::Hit(found);
         }
-        Lookup::Miss(Some(version))
+        state.misses += 1;
+        Lookup::Miss(version)
+    }
+
+    /// Hits and misses so far.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.hits, state.misses)
     }
 
     /// Offers what was read from the database after `begun`.

@@ -15,7 +15,7 @@ use crate::driver::{Row, Value};
 /// Creates the file, and the folders above it, for their owner alone, since it tells who pushed what.
 ///
 /// An existing file is not so much as opened: closing it would drop every POSIX lock that this process holds on it, SQLite's among them.
-pub(super) fn create_file(path: &Path) -> Result<()> {
+pub(crate) fn create_file(path: &Path) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

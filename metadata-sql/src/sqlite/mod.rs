@@ -16,10 +16,12 @@ use registry_core::{Clock, Error, ErrorKind, Result};
 
 use self::cache::{Cache, Lookup, ServedVersion};
 use self::readers::Readers;
-use self::writer::SqliteSession;
+pub(crate) use self::writer::SqliteSession;
+#[cfg(test)]
+pub(crate) use self::{connection::create_file, writer::drive};
 use crate::SqliteOptions;
 use crate::commands::{Hot, Reliance, RelyOnBlob, Served};
-use crate::driver::{Command, Dialect, Query, Queue, Reader, WriteStats, migrate, queue};
+use crate::driver::{Command, Dialect, Query, Queue, Reader, Stats, migrate, queue};
 
 /// An open file.
 #[derive(Debug)]
@@ -77,8 +79,9 @@ impl Sqlite {
         self.writer.is_closed()
     }
 
-    pub(crate) fn stats(&self) -> WriteStats {
-        self.writer.stats()
+    pub(crate) fn stats(&self) -> Stats {
+        let (cache_hits, cache_misses) = self.cache.counts();
+        Stats { cache_hits, cache_misses, ..self.writer.stats() }
     }
 
     pub(crate) async fn close(&self) {

@@ -25,7 +25,7 @@ pub(crate) struct SqliteSession {
 }
 
 impl SqliteSession {
-    pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
+    pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
         let connection = connect(path, options.busy_timeout)?;
         use_wal(&connection, options.busy_timeout)?;
         // A log that once grew long (a reader that held it, a great transaction) is cut back when it is next started over.
@@ -134,22 +134,46 @@ impl Session for SqliteSession {
 }
 
 /// Drives a future that never waits, which is what everything on SQLite comes to.
-pub(super) fn drive<F: Future>(future: F) -> Result<F::Output> {
+pub(crate) fn drive<F: Future>(future: F) -> Result<F::Output> {
     future.now_or_never().ok_or_else(|| Error::new(ErrorKind::Internal, "a command waited in the middle of an SQLite transaction"))
 }
 
 /// Serves the queue until it is closed, or every handle is gone.
 pub(super) fn serve(mut session: SqliteSession, mut inbox: Inbox<SqliteSession>) {
+    let tally = inbox.tally();
     while let Some(jobs) = inbox.blocking_next() {
-        let commands = jobs.len();
-        match drive(commit(&mut session, jobs)) {
-            Ok(transactions) => inbox.count(commands, transactions),
-            Err(error) => {
-                tracing::error!(%error, "a batch of commands was given up");
-                drop(drive(session.rollback()));
-            }
+        if let Err(error) = drive(commit(&mut session, jobs, &tally)) {
+            tracing::error!(%error, "a batch of commands was given up");
+            drop(drive(session.rollback()));
         }
     }
     session.finish();
     drop(inbox);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_durable_transactions_flush_and_only_if_asked_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.db");
+        super::super::connection::create_file(&path).unwrap();
+        for (durability, durable, expected) in
+            [(Durability::Full, true, 2), (Durability::Full, false, 1), (Durability::Process, true, 1), (Durability::Process, false, 1)]
+        {
+            let options = SqliteOptions::default().with_durability(durability);
+            let mut session = SqliteSession::open(&path, &options).unwrap();
+            // From either state, since the setting stays with the connection.
+            for before in [true, false] {
+                drive(session.begin(before)).unwrap().unwrap();
+                drive(session.commit()).unwrap().unwrap();
+                drive(session.begin(durable)).unwrap().unwrap();
+                let synchronous: i64 = session.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+                assert_eq!(synchronous, expected, "{durability:?}, durable: {durable}");
+                drive(session.commit()).unwrap().unwrap();
+            }
+        }
+    }
 }
