@@ -1,4 +1,4 @@
-//! The conformance suite of [`MetadataStore`](crate::MetadataStore).
+//! The conformance suite of [`MetadataStore`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -48,12 +48,14 @@ use futures_core::future::BoxFuture;
 use crate::MetadataStore;
 use crate::testing::{ManualClock, Report};
 
+type Reopen = Box<dyn Fn() -> BoxFuture<'static, Arc<dyn MetadataStore>> + Send + Sync>;
+
 /// A store to be tested: empty, and used by nobody else.
 #[must_use]
 pub struct Fixture {
     store: Arc<dyn MetadataStore>,
     clock: Arc<ManualClock>,
-    reopen: Option<Box<dyn Fn() -> BoxFuture<'static, Arc<dyn MetadataStore>> + Send + Sync>>,
+    reopen: Option<Reopen>,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
@@ -99,22 +101,42 @@ where
     run(factory).await.assert_passed();
 }
 
-/// Names every case once, for [`run`] and [`CASES`].
+/// Runs every case, each on a fixture of its own, and says how each ended.
+pub async fn run<F, Fut>(factory: F) -> Report
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Fixture>,
+{
+    run_only(CASES, factory).await
+}
+
+/// Names every case once, for [`run_only`] and [`CASES`].
 macro_rules! cases {
     ($($module:ident: $($case:ident),+ $(,)?;)+) => {
         /// The names of all cases, in the order in which they run.
         pub const CASES: &[&str] = &[$($(stringify!($case)),+),+];
 
-        /// Runs every case, each on a fixture of its own, and says how each ended.
-        pub async fn run<F, Fut>(factory: F) -> Report
+        /// Runs the cases of these names, each on a fixture of its own, and says how each ended.
+        ///
+        /// # Panics
+        ///
+        /// If there is no case of one of the names.
+        pub async fn run_only<F, Fut>(names: &[&str], factory: F) -> Report
         where
             F: Fn() -> Fut,
             Fut: Future<Output = Fixture>,
         {
+            if let Some(unknown) = names.iter().find(|name| !CASES.contains(name)) {
+                panic!("there is no case {unknown}");
+            }
             let mut report = Report::default();
-            $($({
+            $($(if names.contains(&stringify!($case)) {
                 let fixture = factory().await;
-                report.run(stringify!($case), async move { $module::$case(fixture).await; None }).await;
+                let case = async move {
+                    $module::$case(fixture).await;
+                    None
+                };
+                report.run(stringify!($case), case).await;
             })+)+
             report
         }

@@ -126,23 +126,28 @@ pub(super) async fn sha512_is_as_good_as_sha256(f: Fixture) {
     image.tags = vec![tag("latest")];
     let image = f.put(image).await;
     assert_eq!(f.tagged("team/app", "latest").await, Some(image));
-    let mut referrer = f.manifest("team/app", "signature").await;
-    referrer.subject = Some(image);
-    let short = f.put(referrer.clone()).await;
-    referrer.digest = sha512(&referrer.bytes);
-    referrer.generation = f.intend(&referrer.digest).await;
-    let long = f.put(referrer).await;
-    assert_eq!(list(&f, &about(image)).await, [short, long], "sha256 before sha512, as in their text");
-    assert_eq!(list(&f, &ReferrersQuery { after: Some(short), ..about(image) }).await, [long]);
+    let mut signatures = Vec::new();
+    for n in 0..4 {
+        let mut signature = f.manifest("team/app", &format!("signature {n}")).await;
+        signature.subject = Some(image);
+        signatures.push(f.put(signature.clone()).await);
+        signature.digest = sha512(&signature.bytes);
+        signature.generation = f.intend(&signature.digest).await;
+        signatures.push(f.put(signature).await);
+    }
+    signatures.sort();
+    assert_eq!(signatures[3].algorithm(), Algorithm::Sha256);
+    assert_eq!(list(&f, &about(image)).await, signatures, "sha256 before sha512, as in their text");
+    assert_eq!(list(&f, &ReferrersQuery { after: Some(signatures[2]), ..about(image) }).await, signatures[3..]);
     assert!(f.events().await.iter().any(|event| event.digest == image));
-    for manifest in [&image, &short, &long] {
+    for manifest in signatures.iter().chain([&image]) {
         assert!(f.delete_manifest("team/app", manifest).await);
     }
     f.pass(GRACE + SECOND);
     assert_eq!(f.expire().await, set([(repo("team/app"), layer), (repo("other"), layer)]));
     assert!(f.condemn().await.contains(&layer));
     f.pass(TRASH + SECOND);
-    let claimed = f.store.claim_deletions(TRASH, LEASE, 10).await.expect("claim_deletions");
+    let claimed = f.store.claim_deletions(TRASH, LEASE, 100).await.expect("claim_deletions");
     let claim = claimed.iter().find(|deletion| deletion.digest == layer).expect("a claim");
     assert_eq!(claim.size, 5);
     f.store.complete_deletion(claim).await.expect("complete_deletion");

@@ -1,29 +1,59 @@
 //! Many at once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Fixture;
-use super::kit::{GRACE, HOUR, SECOND, TRASH, blob, repo, set};
+use super::kit::{GRACE, HOUR, SECOND, TRASH, blob, expire_in_pages, repo, set, tag};
 use crate::metadata::{LinkBlob, MountBlob, Sweep};
 use crate::testing::{ManualClock, Rng};
 use crate::{Digest, ErrorKind, MetadataStore, RepositoryName, Result};
 
-const TASKS: u64 = 8;
-const COMMANDS: u64 = 25;
-const REPOSITORIES: [&str; 3] = ["one", "two", "three"];
-/// Short enough that blobs die in the course of the case, and many commands long.
-const SHORT: Duration = Duration::from_millis(40);
+const WRITERS: u64 = 6;
+const COLLECTORS: u64 = 2;
+/// How many steps each takes.
+const WRITES: u64 = 16;
+const COLLECTIONS: u64 = 40;
+const REPOSITORIES: [&str; 2] = ["one", "two"];
+/// Short enough that blobs die in the course of the case, and longer than a writer's step.
+const SHORT: Duration = Duration::from_millis(8);
 
-/// A blob store as the collector and the writers see it: what is there.
-type Stored = Arc<Mutex<BTreeSet<Digest>>>;
+/// A blob store, as far as it matters here: for each blob, whether its bytes are there and how often they were deleted.
+#[derive(Clone, Default)]
+struct Stored(Arc<Mutex<BTreeMap<Digest, (bool, u64)>>>);
+
+impl Stored {
+    fn write(&self, digest: Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().0 = true;
+    }
+
+    fn delete(&self, digest: Digest) {
+        let mut blobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let blob = blobs.entry(digest).or_default();
+        *blob = (false, blob.1 + 1);
+    }
+
+    /// How often the bytes were deleted, if they are not there.
+    fn missing(&self, digest: Digest) -> Option<u64> {
+        let (there, deleted) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).copied().unwrap_or_default();
+        (!there).then_some(deleted)
+    }
+
+    /// What is linked is there. Without a deletion in between, what is missing before and after was missing all the time that the link was looked up.
+    async fn check(&self, store: &dyn MetadataStore, repository: &RepositoryName, digest: Digest) {
+        let before = self.missing(digest);
+        let link = store.blob_link(repository, &digest).await.expect("blob_link");
+        let missing = before.is_some() && before == self.missing(digest);
+        assert!(link.is_none() || !missing, "{repository} is linked to {digest}, whose bytes are gone");
+    }
+}
 
 /// One process: it writes, links and deletes as the registry does, and checks what it can at each step.
 struct Process {
     store: Arc<dyn MetadataStore>,
     clock: Arc<ManualClock>,
-    bytes: Stored,
+    stored: Stored,
     rng: Rng,
 }
 
@@ -37,84 +67,106 @@ fn lost_a_race<T>(result: Result<T>) -> Option<T> {
 }
 
 impl Process {
-    fn bytes(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn repository(&mut self) -> RepositoryName {
+        repo(REPOSITORIES[self.rng.below(2) as usize])
     }
 
-    fn repository(&mut self) -> RepositoryName {
-        repo(REPOSITORIES[self.rng.below(3) as usize])
+    /// Lets others go first, for a while or not at all.
+    async fn dawdle(&mut self) {
+        for _ in 0..self.rng.below(6) {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn push(&mut self, digest: Digest) {
         let Some(intent) = lost_a_race(self.store.intend_blob(&digest).await) else { return };
-        self.bytes().insert(digest);
-        // Now and then a writer is slow, or dies.
-        match self.rng.below(4) {
-            0 => return,
-            1 => tokio::task::yield_now().await,
-            _ => {}
+        self.stored.write(digest);
+        // Some writers die here, and many are slow.
+        if self.rng.chance(0.1) {
+            return;
         }
-        let link = LinkBlob { repository: self.repository(), digest, size: 7, generation: intent.generation, upload: None };
-        lost_a_race(self.store.link_blob(link).await);
+        self.dawdle().await;
+        let repository = self.repository();
+        let link = LinkBlob { repository: repository.clone(), digest, size: 7, generation: intent.generation, upload: None };
+        if lost_a_race(self.store.link_blob(link).await).is_some() {
+            self.stored.check(&*self.store, &repository, digest).await;
+        }
     }
 
     async fn collect(&mut self) {
         self.store.condemn_blobs(&Sweep { grace: SHORT, cursor: None, limit: 100 }).await.expect("condemn_blobs");
         // A lease that no case is long enough to outlive.
-        for claim in self.store.claim_deletions(SHORT / 4, HOUR * 1000, 2).await.expect("claim_deletions") {
+        for claim in self.store.claim_deletions(SHORT / 3, HOUR * 1000, 2).await.expect("claim_deletions") {
             for name in REPOSITORIES {
                 let link = self.store.blob_link(&repo(name), &claim.digest).await.expect("blob_link");
                 assert!(link.is_none(), "{name} is linked to {}, which is being deleted", claim.digest);
             }
-            self.bytes().remove(&claim.digest);
+            tokio::task::yield_now().await;
+            self.stored.delete(claim.digest);
+            tokio::task::yield_now().await;
             self.store.complete_deletion(&claim).await.expect("nobody else may claim it meanwhile");
         }
     }
 
-    async fn step(&mut self, digest: Digest) {
-        self.clock.advance(Duration::from_millis(1 + self.rng.below(8)));
+    /// A client's: mostly pushes.
+    async fn write_something(&mut self, digest: Digest) {
+        self.clock.advance(Duration::from_millis(1));
         match self.rng.below(10) {
-            0..=3 => self.push(digest).await,
-            4 => {
+            0..=5 => self.push(digest).await,
+            6 => {
                 let mount = MountBlob { from: None, to: self.repository(), digest };
                 self.store.mount_blob(mount).await.expect("mount_blob");
             }
-            5 | 6 => {
-                let name = self.repository();
-                self.store.unlink_blob(&name, &digest).await.expect("unlink_blob");
+            _ => {
+                for name in REPOSITORIES {
+                    self.store.unlink_blob(&repo(name), &digest).await.expect("unlink_blob");
+                }
             }
-            7 => {
-                let sweep = Sweep { grace: SHORT * 4, cursor: None, limit: 100 };
-                self.store.expire_links(&sweep).await.expect("expire_links");
+        }
+    }
+
+    /// The collector's: it is much faster than any in life, so that a writer who dawdles a little finds its blob gone, or gone and back.
+    async fn collect_something(&mut self) {
+        self.clock.advance(SHORT);
+        if self.rng.below(4) == 0 {
+            let sweep = Sweep { grace: SHORT * 4, cursor: None, limit: 100 };
+            self.store.expire_links(&sweep).await.expect("expire_links");
+        }
+        self.collect().await;
+    }
+
+    async fn run(mut self, digests: &[Digest], is_collector: bool) {
+        for _ in 0..if is_collector { COLLECTIONS } else { WRITES } {
+            let digest = digests[self.rng.below(digests.len() as u64) as usize];
+            if is_collector {
+                self.collect_something().await;
+            } else {
+                self.write_something(digest).await;
             }
-            _ => self.collect().await,
+            let repository = self.repository();
+            self.stored.check(&*self.store, &repository, digest).await;
+            tokio::task::yield_now().await;
         }
     }
 }
 
 pub(super) async fn writers_and_collectors_at_once_lose_nothing(f: Fixture) {
-    let bytes = Stored::default();
-    let digests: Vec<_> = (0..5).map(|n| blob(&format!("layer {n}"))).collect();
+    let stored = Stored::default();
+    let digests: Vec<_> = (0..4).map(|n| blob(&format!("layer {n}"))).collect();
     let handles = [Arc::clone(&f.store), f.other().await];
     let mut tasks = Vec::new();
-    for task in 0..TASKS {
+    for task in 0..WRITERS + COLLECTORS {
         let store = Arc::clone(&handles[(task % 2) as usize]);
-        let mut process = Process { store, clock: Arc::clone(&f.clock), bytes: Arc::clone(&bytes), rng: Rng::new(task) };
+        let process = Process { store, clock: Arc::clone(&f.clock), stored: stored.clone(), rng: Rng::new(task) };
         let digests = digests.clone();
-        tasks.push(tokio::spawn(async move {
-            for _ in 0..COMMANDS {
-                let digest = digests[process.rng.below(digests.len() as u64) as usize];
-                process.step(digest).await;
-            }
-        }));
+        tasks.push(tokio::spawn(async move { process.run(&digests, task >= WRITERS).await }));
     }
     for task in tasks {
         task.await.expect("a task");
     }
-    let there = bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for name in REPOSITORIES {
         for digest in &digests {
-            assert!(!f.has(name, digest).await || there.contains(digest), "{name} is linked to {digest}, whose bytes are gone");
+            stored.check(&*f.store, &repo(name), *digest).await;
         }
     }
     // And what is linked is as live as can be: nothing of it is up for deletion.
@@ -128,47 +180,45 @@ pub(super) async fn writers_and_collectors_at_once_lose_nothing(f: Fixture) {
 }
 
 pub(super) async fn manifests_and_sweeps_at_once_lose_nothing(f: Fixture) {
-    let layers = [f.push("team/app", "layer 0").await, f.push("team/app", "layer 1").await, f.push("team/app", "layer 2").await];
-    f.pass(GRACE + SECOND);
-    let mut commands = Vec::new();
-    for n in 0..12 {
-        let mut image = f.manifest("team/app", &format!("image {n}")).await;
-        image.blobs = vec![layers[n % 3], layers[(n + 1) % 3]];
-        image.tags = vec![super::kit::tag("latest")];
-        commands.push(image);
-    }
-    let sweeper = f.other().await;
-    let sweeps = tokio::spawn(async move {
-        let mut removed = Vec::new();
-        for _ in 0..4 {
-            removed.extend(super::kit::expire_in_pages(&*sweeper, GRACE, 1).await);
-            tokio::task::yield_now().await;
-        }
-        removed
-    });
     let handles = [Arc::clone(&f.store), f.other().await];
-    let mut pushes = Vec::new();
-    for (n, image) in commands.into_iter().enumerate() {
-        let store = Arc::clone(&handles[n % 2]);
-        pushes.push(tokio::spawn(async move { (image.clone(), lost_a_race(store.put_manifest(image).await).is_some()) }));
-    }
-    let mut acknowledged = Vec::new();
-    for push in pushes {
-        let (image, pushed) = push.await.expect("a task");
-        if pushed {
-            acknowledged.push(image);
+    for round in 0..4 {
+        let mut layers = Vec::new();
+        for n in 0..3 {
+            layers.push(f.push("team/app", &format!("layer {n} of {round}")).await);
+        }
+        f.pass(GRACE + SECOND);
+        // A push, a sweep, a push, a sweep, a push: all of them at once.
+        let mut pushes = Vec::new();
+        let mut sweeps = Vec::new();
+        for n in 0..3 {
+            let mut image = f.manifest("team/app", &format!("image {n} of {round}")).await;
+            image.blobs = vec![layers[n], layers[(n + 1) % 3]];
+            image.tags = vec![tag("latest")];
+            let store = Arc::clone(&handles[n % 2]);
+            pushes.push(tokio::spawn(async move { lost_a_race(store.put_manifest(image.clone()).await).map(|()| image) }));
+            let store = Arc::clone(&handles[(n + 1) % 2]);
+            sweeps.push(tokio::spawn(async move { expire_in_pages(&*store, GRACE, 2).await }));
+        }
+        let mut acknowledged = Vec::new();
+        for push in pushes {
+            acknowledged.extend(push.await.expect("a task"));
+        }
+        let mut removed = Vec::new();
+        for sweep in sweeps {
+            removed.extend(sweep.await.expect("a task"));
+        }
+        assert_eq!(removed.len(), set(removed.iter().cloned()).len(), "one link was removed by two sweeps: {removed:?}");
+        for image in &acknowledged {
+            assert!(f.has_manifest("team/app", &image.digest).await);
+            for layer in &image.blobs {
+                assert!(f.has("team/app", layer).await, "{} was acknowledged and has lost {layer}", image.digest);
+            }
+        }
+        if !acknowledged.is_empty() {
+            let tagged = f.tagged("team/app", "latest").await;
+            assert!(acknowledged.iter().any(|image| tagged == Some(image.digest)), "the tag is at none of those that set it: {tagged:?}");
         }
     }
-    sweeps.await.expect("a task");
-    for image in &acknowledged {
-        assert!(f.has_manifest("team/app", &image.digest).await);
-        for layer in &image.blobs {
-            assert!(f.has("team/app", layer).await, "{} was acknowledged and has lost {layer}", image.digest);
-        }
-    }
-    let tagged = f.tagged("team/app", "latest").await;
-    assert_eq!(tagged.is_some(), !acknowledged.is_empty());
-    assert!(tagged.is_none_or(|tagged| acknowledged.iter().any(|image| image.digest == tagged)));
 }
 
 pub(super) async fn one_of_many_claims_it(f: Fixture) {
