@@ -13,9 +13,9 @@ use crate::sqlite::Sqlite;
 #[derive(Debug)]
 pub(crate) enum Database {
     #[cfg(feature = "sqlite")]
-    Sqlite(Sqlite),
+    Sqlite(Box<Sqlite>),
     #[cfg(feature = "postgres")]
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
 }
 
 /// Calls the same method of whichever database it is.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use registry_core::{Clock, SystemClock};
+use registry_core::Clock;
+#[cfg(feature = "sqlite")]
+use registry_core::SystemClock;
 
 /// What an acknowledged change survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

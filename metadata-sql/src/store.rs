@@ -34,7 +34,7 @@ impl SqlMetadataStore {
     #[cfg(feature = "sqlite")]
     pub async fn sqlite(path: impl Into<std::path::PathBuf>, options: crate::SqliteOptions) -> Result<Self> {
         let open = crate::sqlite::Sqlite::open(path.into(), options).await?;
-        Ok(Self { database: Arc::new(Database::Sqlite(open)) })
+        Ok(Self { database: Arc::new(Database::Sqlite(Box::new(open))) })
     }
 
     /// Connects to PostgreSQL by a URL (`postgres://user:password@host:5432/database`) or a list of `keyword=value`, and makes the tables if they are not
@@ -45,7 +45,7 @@ impl SqlMetadataStore {
     #[cfg(feature = "postgres")]
     pub async fn postgres(url: &str, options: crate::PostgresOptions) -> Result<Self> {
         let open = crate::postgres::Postgres::open(url, options).await?;
-        Ok(Self { database: Arc::new(Database::Postgres(open)) })
+        Ok(Self { database: Arc::new(Database::Postgres(Box::new(open))) })
     }
 
     /// What was done through this store and its clones.

@@ -46,7 +46,7 @@ pub(super) fn is_fatal(error: &tokio_postgres::Error) -> bool {
 }
 
 fn is_connection(error: &tokio_postgres::Error) -> bool {
-    let caused_by_io = || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+    let caused_by_io = || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     error.is_closed() || caused_by_io()
 }
 

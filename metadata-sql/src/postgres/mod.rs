@@ -58,14 +58,25 @@ impl Postgres {
     }
 
     pub(crate) async fn read<Q: Query>(&self, query: Q) -> Result<Q::Output> {
+        let (answer, is_dead) = self.ask(&query).await?;
+        if is_dead {
+            // It may have broken long ago, while nobody used it; asking again is no harm.
+            return self.ask(&query).await?.0;
+        }
+        answer
+    }
+
+    /// Asks on one connection. Whether that is of no more use is told besides.
+    async fn ask<Q: Query>(&self, query: &Q) -> Result<(Result<Q::Output>, bool)> {
         let client = client(&self.readers).await?;
         let mut reader = PostgresReader { client, deadline: self.deadline, clock: self.clock.as_deref(), is_dead: AtomicBool::new(false) };
         let answer = query.run(&mut reader).await;
-        if reader.is_dead.into_inner() {
+        let is_dead = reader.is_dead.into_inner();
+        if is_dead {
             // Not for the next one to find out.
             drop(Object::take(reader.client));
         }
-        answer
+        Ok((answer, is_dead))
     }
 
     pub(crate) async fn serve(&self, key: Hot) -> Result<Option<Served>> {

@@ -212,3 +212,66 @@ pub(super) async fn serve(mut session: PostgresSession, mut inbox: Inbox<Postgre
     session.abandon();
     drop(inbox);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session on the server of `REGISTRY_TEST_POSTGRES`. See the integration tests for what skips and what fails without.
+    fn session(test: &str, options: &PostgresOptions) -> Option<PostgresSession> {
+        let Some(url) = std::env::var("REGISTRY_TEST_POSTGRES").ok().filter(|url| !url.is_empty()) else {
+            let required = std::env::var("REGISTRY_TEST_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+            assert!(!required, "{test}: REGISTRY_TEST_POSTGRES is not set, and services are required");
+            println!("SKIPPED {test}: REGISTRY_TEST_POSTGRES is not set");
+            return None;
+        };
+        Some(PostgresSession::new(&Target::new(&url, options).unwrap(), options).unwrap())
+    }
+
+    #[tokio::test]
+    async fn only_durable_transactions_flush_and_only_if_asked_to() {
+        for (durability, durable, expected) in [
+            (Durability::Full, true, "on"),
+            (Durability::Full, false, "off"),
+            (Durability::Process, true, "off"),
+            (Durability::Process, false, "off"),
+        ] {
+            let options = PostgresOptions::default().with_durability(durability);
+            let Some(mut session) = session("only_durable_transactions_flush_and_only_if_asked_to", &options) else { return };
+            for before in [true, false] {
+                session.begin(before).await.unwrap();
+                session.commit().await.unwrap();
+                session.begin(durable).await.unwrap();
+                let found = session.query("SELECT current_setting('synchronous_commit')", &[]).await.unwrap().remove(0).text(0).unwrap();
+                assert_eq!(found, expected, "{durability:?}, durable: {durable}");
+                session.commit().await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_server_ends_a_transaction_that_stands_idle_and_the_next_one_works() {
+        let options = PostgresOptions::default().with_statement_timeout(Duration::from_millis(200));
+        let test = "the_server_ends_a_transaction_that_stands_idle_and_the_next_one_works";
+        let Some(mut session) = session(test, &options) else { return };
+        session.begin(true).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        session.query("SELECT 1", &[]).await.unwrap_err();
+        assert!(session.is_tainted() && session.is_lost());
+        session.begin(true).await.unwrap();
+        assert!(!session.is_tainted() && !session.is_lost());
+        session.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_sql_error_taints_and_leaves_the_connection() {
+        let Some(mut session) = session("an_sql_error_taints_and_leaves_the_connection", &PostgresOptions::default()) else { return };
+        session.begin(true).await.unwrap();
+        session.query("SELECT nothing FROM nowhere", &[]).await.unwrap_err();
+        assert!(session.is_tainted() && !session.is_lost());
+        session.rollback().await;
+        session.begin(true).await.unwrap();
+        assert_eq!(session.query("SELECT 1", &[]).await.unwrap().remove(0).int(0).unwrap(), 1);
+        session.commit().await.unwrap();
+    }
+}

@@ -1,5 +1,6 @@
 //! Integration tests of the metadata store on both databases.
 
+mod figures;
 mod support;
 
 #[cfg(feature = "postgres")]

@@ -4,7 +4,7 @@ use metadata_sql::SqlMetadataStore;
 use registry_core::MetadataStore;
 use registry_core::testing::{ManualClock, metadata_store};
 
-use super::{fresh, server};
+use super::{fresh_schema, options, server};
 use crate::support::dynamic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -15,7 +15,8 @@ async fn postgres_keeps_the_contract() {
             let url = url.clone();
             async move {
                 let clock = Arc::new(ManualClock::default());
-                let options = fresh().with_clock(dynamic(&clock));
+                let schema = fresh_schema();
+                let options = options(&schema).with_clock(dynamic(&clock));
                 let store = SqlMetadataStore::postgres(&url, options.clone()).await.expect("a database");
                 let reopen = move || {
                     let (url, options) = (url.clone(), options.clone());

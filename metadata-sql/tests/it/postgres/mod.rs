@@ -1,11 +1,15 @@
 //! PostgreSQL, if `REGISTRY_TEST_POSTGRES` says where there is one.
 
 mod conformance;
+mod figures;
+mod opening;
+mod sharing;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use metadata_sql::PostgresOptions;
+use metadata_sql::{PostgresOptions, SqlMetadataStore};
 use registry_core::random_id;
+use tokio_postgres::{Client, NoTls};
 
 /// The server's URL. Without one the test is skipped, which it says by name; where services are required that is a failure.
 fn server(test: &str) -> Option<String> {
@@ -18,9 +22,33 @@ fn server(test: &str) -> Option<String> {
     url
 }
 
-/// A schema of its own for each fixture.
-fn fresh() -> PostgresOptions {
+/// A schema of its own for each test.
+fn fresh_schema() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    PostgresOptions::default().with_readers(3).with_schema(format!("t{number}_{}", &random_id()[..16]))
+    format!("t{}_{}", NEXT.fetch_add(1, Ordering::Relaxed), &random_id()[..16])
+}
+
+fn options(schema: &str) -> PostgresOptions {
+    PostgresOptions::default().with_readers(3).with_schema(schema)
+}
+
+async fn open(url: &str, options: PostgresOptions) -> SqlMetadataStore {
+    SqlMetadataStore::postgres(url, options).await.expect("a database")
+}
+
+/// Another program that uses the server.
+async fn outsider(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+/// The lock by which the writers of a schema take turns, as a statement that waits for it.
+fn lock(schema: &str) -> String {
+    format!("SELECT pg_advisory_xact_lock({}, hashtext('{schema}'))", 0x0c1_de9)
+}
+
+/// Takes the schema down again.
+async fn drop_schema(url: &str, schema: &str) {
+    outsider(url).await.batch_execute(&format!("DROP SCHEMA \"{schema}\" CASCADE")).await.expect("a schema that nobody uses");
 }
