@@ -20,12 +20,14 @@ fn kind_of(code: &SqlState) -> ErrorKind {
         // The statement's time was up; it has no effect.
         &SqlState::QUERY_CANCELED => ErrorKind::TimedOut,
         // A server that was the primary when we connected; the next connection may find the new one.
-        &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::LOCK_NOT_AVAILABLE => ErrorKind::Unavailable,
+        &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::LOCK_NOT_AVAILABLE | &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => {
+            ErrorKind::Unavailable
+        }
         &SqlState::INSUFFICIENT_PRIVILEGE => ErrorKind::Denied,
         &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => ErrorKind::Corrupt,
         code => match &code.code()[..2] {
             // Connection; transaction rollback (deadlock, serialization); resources; shutdown, restart and the like; the server's disk.
-            "08" | "25" | "40" | "53" | "57" | "58" => ErrorKind::Unavailable,
+            "08" | "40" | "53" | "57" | "58" => ErrorKind::Unavailable,
             "28" => ErrorKind::Denied,
             // The URL names a database or a role that is not there.
             "3D" => ErrorKind::InvalidInput,
@@ -38,8 +40,9 @@ fn kind_of(code: &SqlState) -> ErrorKind {
 pub(super) fn is_fatal(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(answer) => {
-            answer.code() == &SqlState::READ_ONLY_SQL_TRANSACTION
-                || matches!(&answer.code().code()[..2], "08" | "57" if answer.code() != &SqlState::QUERY_CANCELED)
+            let code = answer.code();
+            let is_ours = matches!(code, &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT);
+            is_ours || matches!(&code.code()[..2], "08" | "57" if code != &SqlState::QUERY_CANCELED)
         }
         None => is_connection(error),
     }

@@ -33,11 +33,14 @@ struct Shared {
 struct SqliteReader {
     connection: Connection,
     clock: Arc<dyn Clock>,
+    failed: bool,
 }
 
 impl Reader for SqliteReader {
     async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
-        query(&self.connection, sql, params)
+        let rows = query(&self.connection, sql, params);
+        self.failed |= rows.is_err();
+        rows
     }
 
     async fn now(&mut self) -> Result<Timestamp> {
@@ -82,10 +85,10 @@ impl Shared {
     fn run<Q: Query>(&self, question: &Q) -> Result<Q::Output> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = idle.map_or_else(|| self.open(), Ok)?;
-        let mut reader = SqliteReader { connection, clock: Arc::clone(&self.clock) };
+        let mut reader = SqliteReader { connection, clock: Arc::clone(&self.clock), failed: false };
         let answer = drive(question.run(&mut reader))?;
         // One that met an error is not trusted with the next query.
-        if answer.is_ok() {
+        if !reader.failed {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader.connection);
         }
         answer
