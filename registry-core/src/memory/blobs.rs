@@ -30,8 +30,12 @@ const NAMED_LIMIT: usize = 4 << 20;
 ///
 /// A blob is one contiguous buffer, so a commit copies the staged bytes once; readers share it, and one that was begun before a delete or a
 /// replacement ends on the bytes that it began with.
+#[derive(Clone, Default)]
+pub struct MemoryBlobStore(Shared);
+
+/// The store and its named objects: not the store itself, whose methods would have the names of theirs.
 #[derive(Clone)]
-pub struct MemoryBlobStore {
+struct Shared {
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<State>>,
 }
@@ -83,7 +87,7 @@ struct Note {
     epoch: u64,
 }
 
-impl Default for MemoryBlobStore {
+impl Default for Shared {
     fn default() -> Self {
         Self { clock: Arc::new(SystemClock), state: Arc::default() }
     }
@@ -93,16 +97,17 @@ impl MemoryBlobStore {
     /// The same store, told the time by this clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.0.clock = clock;
         self
     }
 
     /// Puts other bytes in a blob's place without looking at its digest, as a rotting disk would: for tests of what notices.
     pub fn overwrite_unchecked(&self, digest: &Digest, content: Bytes) {
-        let mut state = self.lock();
-        self.insert(&mut state, digest, content);
+        self.0.insert(&mut self.0.lock(), digest, content);
     }
+}
 
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change below is made in one piece with nothing in it that panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -118,7 +123,7 @@ impl MemoryBlobStore {
 
 impl fmt::Debug for MemoryBlobStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.lock();
+        let state = self.0.lock();
         f.debug_struct("MemoryBlobStore")
             .field("blobs", &state.blobs.len())
             .field("uploads", &state.uploads.len())
@@ -149,14 +154,14 @@ async fn hash<'a>(hasher: &mut Hasher, chunks: impl IntoIterator<Item = &'a Byte
 #[async_trait]
 impl BlobStore for MemoryBlobStore {
     async fn stat(&self, digest: &Digest) -> Result<BlobInfo> {
-        let state = self.lock();
+        let state = self.0.lock();
         let blob = state.blobs.get(&(digest.shard(), *digest)).ok_or_else(|| Error::not_found(digest))?;
         Ok(BlobInfo::new(*digest, blob.content.len() as u64).with_modified(blob.modified))
     }
 
     async fn read(&self, digest: &Digest, options: ReadOptions) -> Result<BlobReader> {
         let (content, modified) = {
-            let state = self.lock();
+            let state = self.0.lock();
             let blob = state.blobs.get(&(digest.shard(), *digest)).ok_or_else(|| Error::not_found(digest))?;
             (blob.content.clone(), blob.modified)
         };
@@ -169,10 +174,10 @@ impl BlobStore for MemoryBlobStore {
     }
 
     async fn begin(&self, options: WriteOptions) -> Result<Box<dyn BlobUpload>> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.writers += 1;
         Ok(Box::new(Upload {
-            store: self.clone(),
+            store: self.0.clone(),
             id: crate::random_id(),
             writer: state.writers,
             epoch: options.epoch,
@@ -187,12 +192,12 @@ impl BlobStore for MemoryBlobStore {
         let note: Note = serde_json::from_slice(&token.backend)
             .map_err(|error| Error::new(ErrorKind::UploadUnknown, "not a token of this store").with_source(error))?;
         let (writer, chunks) = {
-            let mut state = self.lock();
+            let mut state = self.0.lock();
             state.writers += 1;
             let writer = state.writers;
             if token.offset == 0 && !state.uploads.contains_key(&note.upload) {
                 // Nothing was staged, so nothing can be gone.
-                let staged = Staged { writer, epoch, pieces: Vec::new(), modified: self.clock.now() };
+                let staged = Staged { writer, epoch, pieces: Vec::new(), modified: self.0.clock.now() };
                 state.uploads.insert(note.upload.clone(), staged);
             }
             let staged = state.uploads.get_mut(&note.upload).ok_or_else(|| unknown(&note.upload))?;
@@ -208,7 +213,7 @@ impl BlobStore for MemoryBlobStore {
             staged.pieces.retain(covered);
             staged.writer = writer;
             staged.epoch = epoch;
-            staged.modified = self.clock.now();
+            staged.modified = self.0.clock.now();
             (writer, staged.chunks().cloned().collect::<Vec<_>>())
         };
         let hasher = match token.hasher() {
@@ -220,7 +225,7 @@ impl BlobStore for MemoryBlobStore {
             }
         };
         let phase = Phase::Staged;
-        Ok(Box::new(Upload { store: self.clone(), id: note.upload, writer, epoch, hasher, offset: token.offset, phase }))
+        Ok(Box::new(Upload { store: self.0.clone(), id: note.upload, writer, epoch, hasher, offset: token.offset, phase }))
     }
 
     async fn put(&self, digest: &Digest, options: WriteOptions, mut content: ByteStream) -> Result<BlobInfo> {
@@ -244,16 +249,16 @@ impl BlobStore for MemoryBlobStore {
         if found != *digest {
             return Err(Error::digest_mismatch(digest, &found));
         }
-        Ok(self.insert(&mut self.lock(), digest, all.freeze()))
+        Ok(self.0.insert(&mut self.0.lock(), digest, all.freeze()))
     }
 
     async fn delete(&self, digest: &Digest) -> Result<()> {
-        self.lock().blobs.remove(&(digest.shard(), *digest));
+        self.0.lock().blobs.remove(&(digest.shard(), *digest));
         Ok(())
     }
 
     fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo> {
-        let state = self.lock();
+        let state = self.0.lock();
         let shards = options.shards();
         let from = shards.first().and_then(|shard| Some((*shard, Digest::from_bytes(Algorithm::ALL[0], &[0; 32])?)));
         let listed: Vec<_> = from
@@ -267,19 +272,19 @@ impl BlobStore for MemoryBlobStore {
     }
 
     fn uploads(&self, older_than: Timestamp) -> ItemStream<'_, PendingUpload> {
-        let state = self.lock();
+        let state = self.0.lock();
         let old = state.uploads.iter().filter(|(_, staged)| staged.modified < older_than);
         let listed: Vec<_> = old.map(|(id, staged)| Ok(PendingUpload::new(id, staged.modified, Some(staged.len())))).collect();
         Box::pin(stream::iter(listed))
     }
 
     async fn discard(&self, id: &str) -> Result<()> {
-        self.lock().uploads.remove(id);
+        self.0.lock().uploads.remove(id);
         Ok(())
     }
 
     fn named(&self) -> Option<&dyn NamedObjects> {
-        Some(self)
+        Some(&self.0)
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -288,7 +293,7 @@ impl BlobStore for MemoryBlobStore {
 }
 
 #[async_trait]
-impl NamedObjects for MemoryBlobStore {
+impl NamedObjects for Shared {
     async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         check_object_name(name)?;
         Ok(self.lock().named.get(name).map(|(value, _)| value.clone()))
@@ -333,7 +338,7 @@ enum Phase {
 }
 
 struct Upload {
-    store: MemoryBlobStore,
+    store: Shared,
     id: String,
     writer: u64,
     epoch: u64,

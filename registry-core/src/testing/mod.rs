@@ -10,6 +10,6 @@ mod report;
 mod rng;
 
 pub use self::clock::{ManualClock, TokioClock};
-pub use self::fault::{FaultPlan, FaultStore};
+pub use self::fault::{Damage, Fault, FaultCounts, FaultPlan, FaultStore, Injected, Op};
 pub use self::report::Report;
 pub use self::rng::Rng;

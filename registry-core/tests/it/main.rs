@@ -1,5 +1,7 @@
 //! The tests of this crate, in one binary so that it is linked once.
 
+mod blob_mutants;
 mod blob_suite;
+mod fault;
 mod metadata_mutants;
 mod metadata_suite;

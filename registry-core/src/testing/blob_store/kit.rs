@@ -118,9 +118,7 @@ pub(super) async fn write(upload: &mut dyn BlobUpload, chunk: &Bytes) {
 
 /// Reads a blob, or a part, and holds the store to every word of [`BlobStore::read`].
 pub(super) async fn read(store: &dyn BlobStore, digest: &Digest, range: Option<ByteRange>) -> Result<Bytes> {
-    let mut options = ReadOptions::default();
-    options.range = range;
-    let mut reader = store.read(digest, options).await?;
+    let mut reader = store.read(digest, ReadOptions { range }).await?;
     assert_eq!(reader.info.digest, *digest, "the reader names the blob that was asked for");
     assert!(reader.range.start <= reader.range.end && reader.range.end <= reader.info.size, "the range lies in the blob: {reader:?}");
     let mut all = Vec::new();
