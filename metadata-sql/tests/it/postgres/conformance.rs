@@ -1,10 +1,11 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use metadata_sql::SqlMetadataStore;
 use registry_core::MetadataStore;
 use registry_core::testing::{ManualClock, metadata_store};
 
-use super::{fresh_schema, options, server};
+use super::{drop_schema, fresh_schema, options, server};
 use crate::support::dynamic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -15,7 +16,6 @@ async fn postgres_keeps_the_contract() {
             let url = url.clone();
             async move {
                 let clock = Arc::new(ManualClock::default());
-                let schema = fresh_schema();
                 let options = options(&schema).with_clock(dynamic(&clock));
                 let store = SqlMetadataStore::postgres(&url, options.clone()).await.expect("a database");
                 let reopen = move || {
@@ -28,6 +28,9 @@ async fn postgres_keeps_the_contract() {
             }
         })
         .await;
+    for schema in schemas.into_inner() {
+        drop_schema(&url, &schema).await;
+    }
     println!("{report}");
     report.assert_passed();
     assert!(report.skipped.is_empty(), "{report}");
