@@ -11,9 +11,11 @@ use crate::support::dynamic;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_keeps_the_contract() {
     let Some(url) = server("postgres_keeps_the_contract") else { return };
+    let schemas = RefCell::new(Vec::new());
     let report =
         metadata_store::run(|| {
-            let url = url.clone();
+            let (url, schema) = (url.clone(), fresh_schema());
+            schemas.borrow_mut().push(schema.clone());
             async move {
                 let clock = Arc::new(ManualClock::default());
                 let options = options(&schema).with_clock(dynamic(&clock));
