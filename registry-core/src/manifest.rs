@@ -3,8 +3,12 @@
 //! The bytes are kept and served exactly as they came; all that is read out of them is what the registry acts on. Unknown fields are nobody's business.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::{Digest, Error, ErrorKind, Result};
 
@@ -50,10 +54,10 @@ struct Document {
     schema_version: Option<u64>,
     media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    config: Option<Object<Descriptor>>,
+    layers: Option<Vec<Object<Descriptor>>>,
+    manifests: Option<Vec<Object<Descriptor>>>,
+    subject: Option<Object<Descriptor>>,
     annotations: Option<BTreeMap<String, String>>,
     /// Only in Docker schema 1.
     #[serde(rename = "fsLayers")]
@@ -79,8 +83,30 @@ impl Descriptor {
     /// Layers that stay at their vendor's (image-spec, `layer.md`, "Non-Distributable Layers"; Docker's foreign layers).
     fn is_foreign(&self) -> bool {
         self.media_type.as_deref().is_some_and(|t| {
-            t.starts_with("application/vnd.oci.image.layer.nondistributable.") || t.starts_with("application/vnd.docker.image.rootfs.foreign.")
+            t.starts_with("application/vnd.oci.image.layer.nondistributable.")
+                || t.starts_with("application/vnd.docker.image.rootfs.foreign.")
         })
+    }
+}
+
+/// A JSON object and nothing else: serde would read a struct from an array, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
     }
 }
 
@@ -88,8 +114,8 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::ManifestInvalid, message)
 }
 
-fn digests<'a>(descriptors: impl IntoIterator<Item = &'a Descriptor>) -> Result<Vec<Digest>> {
-    descriptors.into_iter().map(Descriptor::digest).collect()
+fn digests<'a>(descriptors: impl IntoIterator<Item = &'a Object<Descriptor>>) -> Result<Vec<Digest>> {
+    descriptors.into_iter().map(|descriptor| descriptor.0.digest()).collect()
 }
 
 impl ParsedManifest {
@@ -98,7 +124,7 @@ impl ParsedManifest {
     /// An image is told from an index by the media type, or, for types the registry does not know, by its members: so artifacts of types that are yet to
     /// be invented are accepted as long as they have the shape of one of the two.
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self> {
-        let document: Document =
+        let Object(document): Object<Document> =
             serde_json::from_slice(bytes).map_err(|error| invalid(format!("not a manifest: {error}")).with_source(error))?;
         let content_type = content_type.map(|t| t.split(';').next().unwrap_or_default().trim().to_owned()).filter(|t| !t.is_empty());
         if let (Some(header), Some(field)) = (&content_type, &document.media_type)
@@ -121,7 +147,7 @@ impl ParsedManifest {
         if is_index && (document.config.is_some() || document.layers.is_some()) || !is_index && document.manifests.is_some() {
             return Err(invalid("it has the members of an image and of an index: which one is it?"));
         }
-        let subject = document.subject.as_ref().map(Descriptor::digest).transpose()?;
+        let subject = document.subject.as_ref().map(|subject| subject.0.digest()).transpose()?;
         let annotations = document.annotations.unwrap_or_default();
         if is_index {
             let manifests = document.manifests.ok_or_else(|| invalid("an index without manifests"))?;
@@ -138,14 +164,17 @@ impl ParsedManifest {
             return Err(invalid("an image manifest without config"));
         }
         let layers = document.layers.unwrap_or_default();
-        let (foreign, own): (Vec<_>, Vec<_>) = layers.iter().partition(|layer| layer.is_foreign());
+        let (foreign, own): (Vec<_>, Vec<_>) = layers.iter().partition(|layer| layer.0.is_foreign());
         Ok(Self {
             media_type,
             blobs: digests(document.config.iter().chain(own))?,
             foreign: digests(foreign)?,
             manifests: Vec::new(),
             subject,
-            artifact_type: document.artifact_type.filter(|t| !t.is_empty()).or_else(|| document.config.and_then(|config| config.media_type)),
+            artifact_type: document
+                .artifact_type
+                .filter(|t| !t.is_empty())
+                .or_else(|| document.config.and_then(|config| config.0.media_type)),
             annotations,
         })
     }

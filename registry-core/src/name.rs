@@ -53,9 +53,10 @@ fn is_component(part: &str) -> bool {
     if !alphanumeric(*first) || !alphanumeric(*last) {
         return false;
     }
-    bytes.split(|c| alphanumeric(*c)).filter(|separator| !separator.is_empty()).all(|separator| {
-        matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|c| *c == b'-')
-    })
+    bytes
+        .split(|c| alphanumeric(*c))
+        .filter(|separator| !separator.is_empty())
+        .all(|separator| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|c| *c == b'-'))
 }
 
 impl FromStr for RepositoryName {

@@ -39,8 +39,9 @@ impl StoreIdentity {
     /// [`ErrorKind::Unsupported`] if a newer version wrote it, [`ErrorKind::Corrupt`] if it cannot be read.
     pub async fn read(objects: &dyn NamedObjects) -> Result<Option<Self>> {
         let Some(bytes) = objects.get(ZONE_OBJECT).await? else { return Ok(None) };
-        let identity: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::new(ErrorKind::Corrupt, "the store's identity cannot be read").with_key(ZONE_OBJECT).with_source(error))?;
+        let identity: Self = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::new(ErrorKind::Corrupt, "the store's identity cannot be read").with_key(ZONE_OBJECT).with_source(error)
+        })?;
         if identity.version > VERSION {
             let message = format!("the store was written by a newer release (identity version {}, known is {VERSION})", identity.version);
             return Err(Error::new(ErrorKind::Unsupported, message).with_key(ZONE_OBJECT));
@@ -48,13 +49,16 @@ impl StoreIdentity {
         Ok(Some(identity))
     }
 
-    /// The store's identity, written now if it has none; what counts is what is read back, so of two that write at once both return the same.
+    /// The store's identity, written now if it has none, and then read back.
+    ///
+    /// Of two that write at once the later one's stays: confirm it at the next [`read`](Self::read) before anything is deleted on its strength.
     pub async fn read_or_write(objects: &dyn NamedObjects, name: &str, layout: &str) -> Result<Self> {
         if let Some(identity) = Self::read(objects).await? {
             return Ok(identity);
         }
         let identity = Self::generate(name, layout);
-        let json = serde_json::to_vec(&identity).map_err(|error| Error::new(ErrorKind::Internal, "encoding an identity").with_source(error))?;
+        let json =
+            serde_json::to_vec(&identity).map_err(|error| Error::new(ErrorKind::Internal, "encoding an identity").with_source(error))?;
         objects.put(ZONE_OBJECT, Bytes::from(json)).await?;
         Self::read(objects).await?.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store forgot its identity").with_key(ZONE_OBJECT))
     }

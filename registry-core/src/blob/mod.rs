@@ -17,8 +17,8 @@ use futures_core::Stream;
 
 pub use self::identity::{StoreIdentity, ZONE_OBJECT};
 pub use self::options::{
-    BlobInfo, BlobReader, ByteRange, Capabilities, DownloadOptions, ListOptions, NamedObjectInfo, PendingUpload, ReadOptions, ResumeOptions,
-    WriteOptions, check_object_name,
+    BlobInfo, BlobReader, ByteRange, Capabilities, DownloadOptions, ListOptions, NamedObjectInfo, PendingUpload, ReadOptions,
+    ResumeOptions, WriteOptions, check_object_name,
 };
 pub use self::probe::{ProbeReport, ProbeStep, probe};
 pub use self::token::UploadToken;
@@ -155,7 +155,6 @@ pub trait BlobUpload: fmt::Debug + Send {
 /// Names are one or more parts of `a-z 0-9 . _ -`, divided by `/`, no part starting with a dot; see [`check_object_name`].
 #[async_trait]
 pub trait NamedObjects: Send + Sync {
-
     /// The object's bytes; `None` if it is not there.
     async fn get(&self, name: &str) -> Result<Option<Bytes>>;
 

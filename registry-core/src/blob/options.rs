@@ -116,14 +116,12 @@ impl BlobReader {
         let want = self.len();
         let mut all = BytesMut::with_capacity(usize::try_from(want.min(1 << 20)).unwrap_or(0));
         while let Some(chunk) = self.stream.next().await {
-            let chunk = chunk?;
-            if all.is_empty() && chunk.len() as u64 == want && self.stream.next().await.is_none() {
-                return Ok(chunk);
-            }
-            all.extend_from_slice(&chunk);
+            all.extend_from_slice(&chunk?);
         }
         if all.len() as u64 != want {
-            return Err(Error::new(ErrorKind::Corrupt, format!("{} bytes where {want} were announced", all.len())).with_key(self.info.digest));
+            return Err(
+                Error::new(ErrorKind::Corrupt, format!("{} bytes where {want} were announced", all.len())).with_key(self.info.digest)
+            );
         }
         Ok(all.freeze())
     }

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::types::{
-    BlobLink, Deletion, Event, EventKind, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest, Referrer,
-    ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, EventKind, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
+    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
 };
 use crate::{Digest, Reference, RepositoryName, Result, Tag};
 

@@ -56,7 +56,13 @@ impl Registry {
     /// Stores a blob whose digest the client says up front.
     ///
     /// [`ErrorKind::DigestInvalid`] if the content has another, [`ErrorKind::SizeInvalid`] if it is not `size` bytes; nothing is changed then.
-    pub async fn push_blob(&self, repository: &RepositoryName, digest: &Digest, size: Option<u64>, content: ByteStream) -> Result<BlobInfo> {
+    pub async fn push_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        size: Option<u64>,
+        content: ByteStream,
+    ) -> Result<BlobInfo> {
         self.writable()?;
         let (inner, repository, digest) = (Arc::clone(&self.inner), repository.clone(), *digest);
         to_the_end(async move { inner.put_and_link(&repository, &digest, size, content, None).await }).await

@@ -117,7 +117,8 @@ impl Registry {
             if claimed.is_empty() {
                 return Ok(());
             }
-            let mut outcomes = futures_util::stream::iter(claimed.iter().map(|deletion| self.delete_bytes(deletion))).buffer_unordered(CONCURRENCY);
+            let mut outcomes =
+                futures_util::stream::iter(claimed.into_iter().map(|deletion| self.delete_bytes(deletion))).buffer_unordered(CONCURRENCY);
             while let Some(deleted) = outcomes.next().await {
                 match deleted {
                     Some(bytes) => {
@@ -131,10 +132,10 @@ impl Registry {
     }
 
     /// Deletes one blob within half the lease; `None` if that failed, and the claim is left to run out.
-    async fn delete_bytes(&self, deletion: &Deletion) -> Option<u64> {
+    async fn delete_bytes(&self, deletion: Deletion) -> Option<u64> {
         let (inner, digest) = (&self.inner, &deletion.digest);
         let outcome = match tokio::time::timeout(inner.options.delete_lease / 2, inner.blobs.delete(digest)).await {
-            Ok(Ok(())) => inner.metadata.complete_deletion(deletion).await,
+            Ok(Ok(())) => inner.metadata.complete_deletion(&deletion).await,
             Ok(Err(error)) => Err(error),
             Err(elapsed) => Err(crate::Error::new(ErrorKind::TimedOut, "deleting took too long").with_source(elapsed)),
         };

@@ -76,7 +76,9 @@ impl Registry {
 
 /// Runs `work` to its end even if the caller is dropped.
 async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "a task of the registry failed").with_source(error)))
+    tokio::spawn(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "a task of the registry failed").with_source(error)))
 }
 
 /// How often a writer begins again after losing to garbage collection, before it asks its client to.

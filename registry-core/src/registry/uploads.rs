@@ -49,7 +49,10 @@ impl Registry {
                 return Err(upload_unknown(&key));
             }
             let mut upload = inner.take_up(&key, &open).await?;
-            let received = receive(&mut *upload, content).await;
+            let received = match receive(&mut *upload, content).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => Err(inner.superseded(&key, error).await),
+                other => other,
+            };
             if received.as_ref().is_err_and(|error| error.kind() != ErrorKind::Interrupted) {
                 return received.map(|()| UploadStatus { offset: upload.offset() });
             }
@@ -64,7 +67,13 @@ impl Registry {
     ///
     /// [`ErrorKind::DigestInvalid`] if the content has another digest, and [`ErrorKind::RangeInvalid`] as with [`append`](Self::append): the upload lives
     /// on. Finishing again what was finished succeeds for some minutes, for clients that missed the answer.
-    pub async fn finish_upload(&self, key: &UploadKey, digest: &Digest, start: Option<u64>, content: Option<ByteStream>) -> Result<BlobInfo> {
+    pub async fn finish_upload(
+        &self,
+        key: &UploadKey,
+        digest: &Digest,
+        start: Option<u64>,
+        content: Option<ByteStream>,
+    ) -> Result<BlobInfo> {
         self.finish_sized(key, digest, start, None, content).await
     }
 
@@ -99,6 +108,7 @@ impl Registry {
                     inner.put_aside(&key, open.epoch, &mut *upload).await?;
                     return Err(error);
                 }
+                Err(error) if error.kind() == ErrorKind::Conflict => return Err(inner.superseded(&key, error).await),
                 Err(error) => return Err(error),
             }
             inner.commit(&key, open.epoch, &mut *upload, &digest).await

@@ -4,12 +4,14 @@
 
 pub mod blob_store;
 mod clock;
+mod delay;
 mod fault;
 pub mod metadata_store;
 mod report;
 mod rng;
 
 pub use self::clock::{ManualClock, TokioClock};
+pub use self::delay::Delayed;
 pub use self::fault::{Damage, Fault, FaultCounts, FaultPlan, FaultStore, Injected, Op};
 pub use self::report::Report;
 pub use self::rng::Rng;

@@ -3,5 +3,8 @@
 mod blob_mutants;
 mod blob_suite;
 mod fault;
+mod gc_interleaving;
 mod metadata_mutants;
 mod metadata_suite;
+mod parsers;
+mod registry;
