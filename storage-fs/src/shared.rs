@@ -30,7 +30,7 @@ pub(crate) struct Shared {
 }
 
 /// How long another's lock is waited for before it is taken for a stalled writer's.
-const LOCK_PATIENCE: Duration = Duration::from_millis(60);
+const LOCK_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 4 } else { 60 });
 
 /// Why a staged file did not become a blob.
 pub(crate) enum PublishError {
@@ -76,7 +76,12 @@ impl Shared {
     /// Creates a file in `uploads/` and takes its lock.
     pub(crate) fn create_staged(&self, path: &str) -> io::Result<File> {
         for _ in 0..10 {
-            let file = self.sys.create(path)?;
+            let file = self.sys.create(path).inspect_err(|error| {
+                // A create that failed may have created. The name is nobody else's, unless it was there before.
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    drop(self.sys.unlink(path));
+                }
+            })?;
             // Between the two, somebody who looks for abandoned uploads may have had the lock, and dropped what nobody held.
             match self.lock_patiently(&file).and_then(|locked| Ok(locked && sys::fstat(&file)?.links > 0)) {
                 Ok(true) => return Ok(file),

@@ -36,7 +36,7 @@ where
         assert!(at < 100, "a flow that never ends");
         let mut reached = false;
         for plan in plans(at) {
-            let root = tempfile::tempdir().unwrap();
+            let root = scratch();
             let script = Script::new();
             let store = hooked(root.path(), Durability::PowerLoss, script.hook()).unwrap();
             reached |= flow(store, script, plan, root.path().to_owned()).await;
@@ -149,7 +149,7 @@ async fn a_commit_that_fails_anywhere_can_be_tried_again_or_says_that_the_bytes_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_data_sync_is_never_followed_by_a_good_one_of_the_same_file() {
     for len in [4096, LARGE] {
-        let root = tempfile::tempdir().unwrap();
+        let root = scratch();
         let log = Script::new();
         let (once, hook) = (AtomicUsize::new(0), log.hook());
         let failing: Hook = Arc::new(move |op| {
@@ -232,7 +232,7 @@ async fn a_failed_suspend_or_resume_leaves_the_last_token_good_or_says_that_it_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_gives_back_the_room_of_what_failed_and_keeps_what_was_acknowledged() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let script = Script::new();
     let store = hooked(root.path(), Durability::PowerLoss, script.hook()).unwrap();
     let all = content(1, LARGE);
@@ -285,7 +285,7 @@ async fn opening_that_fails_anywhere_can_be_tried_again() {
     for at in 0.. {
         let mut reached = false;
         for plan in plans(at) {
-            let root = tempfile::tempdir().unwrap();
+            let root = scratch();
             let script = Script::new();
             script.arm(plan);
             let opened = hooked(root.path(), Durability::PowerLoss, script.hook());

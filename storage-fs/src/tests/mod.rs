@@ -20,6 +20,12 @@ use crate::{Durability, FsBlobStore};
 
 pub(super) const END_OF_TIME: Timestamp = Timestamp::from_millis(253_402_300_799_000);
 
+/// A directory in memory, where there is one: thousands of syncs are asked for here, and what is tested is that they are.
+pub(super) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A store with a hook in it.
 pub(super) fn hooked(root: &Path, durability: Durability, hook: Hook) -> Result<FsBlobStore> {
     let fd = std::fs::File::open(root).unwrap();

@@ -26,7 +26,7 @@ struct Scene {
 
 /// One upload put aside at `offset`, seen by two processes.
 async fn scene(prefix: &Bytes) -> Scene {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let (a, b) = (FsBlobStore::open(root.path()).await.unwrap(), FsBlobStore::open(root.path()).await.unwrap());
     let mut upload = a.begin(WriteOptions::default().with_epoch(1)).await.unwrap();
     upload.write(prefix.clone()).await.unwrap();
