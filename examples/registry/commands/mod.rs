@@ -1,0 +1,112 @@
+//! The command line: one file a command.
+
+mod config;
+mod gc;
+mod serve;
+mod status;
+mod validate;
+
+use std::future::Future;
+use std::io::Write as _;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::{Config, Values, args};
+use crate::failure::Failure;
+use crate::logging;
+
+/// A container registry: push images to it, pull them from it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "registry",
+    version,
+    args_conflicts_with_subcommands = false,
+    long_about = "A container registry: push images to it, pull them from it.\n\n\
+                  With nothing given it serves on http://127.0.0.1:5000 and keeps everything in ./data.\n\
+                  -h shows the settings to begin with, --help all of them; every setting can also be given by environment variable or in a file.",
+    after_help = "Examples:\n  \
+        registry                                    serve on http://127.0.0.1:5000, data in ./data\n  \
+        registry --listen 0.0.0.0:5000 --data /srv/registry\n  \
+        registry config example > registry.toml     a file with every setting, explained\n  \
+        registry --config registry.toml validate    try the configuration before it is used\n  \
+        registry gc --dry-run                       what garbage collection would remove\n\n\
+        Exit codes:\n  \
+        0    done, or stopped by a signal and everything in progress ended\n  \
+        1    failed: standard error says why and what to do\n  \
+        2    the command line or the configuration is wrong\n  \
+        130  stopped at once by a second signal"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what happens when no command is given)
+    Serve,
+    /// Try the configuration: write to the zone and read back, ask the database
+    #[command(after_help = "Nothing that is stored is changed. Each step is printed; the exit code is 1 if one failed.")]
+    Validate(validate::Options),
+    /// Show what is stored
+    Status(status::Options),
+    /// Remove what no image needs any more, beside a running server
+    #[command(
+        after_help = "A blob goes when no manifest of any repository has needed it for gc.grace, and its bytes gc.trash_delay later.\n\
+                            A server does the same by itself every gc.interval."
+    )]
+    Gc(gc::Options),
+    /// Show the configuration, or a file to begin one with
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> Result<(), Failure> {
+    let matches = Cli::command().args(args()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let command = cli.command.unwrap_or(Command::Serve);
+    if let Command::Config(config::Command::Example) = command {
+        return config::example();
+    }
+    let values = Values::gather(&matches)?;
+    if let Command::Config(config::Command::Show) = command {
+        return config::show(&values);
+    }
+    let config = values.resolve()?;
+    logging::start(&config);
+    match command {
+        Command::Serve => on_threads(&config, serve::run(&config)),
+        Command::Validate(options) => on_threads(&config, validate::run(&config, &options)),
+        Command::Status(options) => on_threads(&config, status::run(&config, &options)),
+        Command::Gc(options) => on_threads(&config, gc::run(&config, &options)),
+        Command::Config(_) => Ok(()),
+    }
+}
+
+/// Runs a command on a runtime of the configured size.
+fn on_threads(config: &Config, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.worker_threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build().map_err(|error| Failure::because("cannot start threads", &error))?;
+    let outcome = runtime.block_on(work);
+    // What still hangs in a blocking call, on a disk that does not answer, must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::because("cannot write to standard output", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as one line of JSON.
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value}\n"))
+}

@@ -1,0 +1,97 @@
+//! `registry serve`.
+
+use std::net::SocketAddr;
+
+use registry_http::{HttpOptions, ServeOptions};
+use tokio::net::TcpListener;
+
+use super::print;
+use crate::admin::{self, Metrics};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::stores::{Purpose, Stores};
+use crate::{collector, signals};
+
+/// Serves until a signal says to stop.
+pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
+    let metrics = Metrics::start()?;
+    // The addresses first: whoever starts a second server by mistake learns it before anything is touched.
+    let listener = bind("listen", "--listen", &config.listen).await?;
+    let admin = match &config.admin {
+        Some(address) => Some(bind("admin", "--admin", address).await?),
+        None => None,
+    };
+    let address = listener.local_addr().map_err(|error| Failure::because("cannot tell the address", &error))?;
+    let stop = signals::stop_token()?;
+    let stores = Stores::open(config, Purpose::Make).await?;
+    let registry = stores.registry(config);
+
+    print(&welcome(config, address))?;
+    tracing::info!(%address, data = %config.data.display(), read_only = config.read_only, "serving");
+    let serving = async {
+        let options = ServeOptions::default().with_shutdown_deadline(config.shutdown_timeout);
+        let router = registry_http::router(registry.clone(), HttpOptions::default());
+        let served = registry_http::serve(listener, router, stop.clone().cancelled_owned(), options).await;
+        stop.cancel();
+        served
+    };
+    let administering = async {
+        if let Some(listener) = admin {
+            tracing::info!(address = %local(&listener), "admin listener");
+            let router = admin::router(registry.clone(), metrics.clone(), stop.clone());
+            // It answers until the last request of a client has ended: that is when people ask.
+            let _ = registry_http::serve(listener, router, stop.clone().cancelled_owned(), ServeOptions::default()).await;
+        }
+    };
+    let collecting = async {
+        if let Some(interval) = config.gc.interval.filter(|_| !config.read_only) {
+            collector::run(registry.clone(), interval, stop.clone()).await;
+        }
+    };
+    let (served, (), (), ()) = tokio::join!(serving, administering, collecting, metrics.clone().upkeep(stop.clone()));
+    stores.close().await;
+    tracing::info!("stopped");
+    served.map_err(|error| Failure::because("serving failed", &error))
+}
+
+async fn bind(key: &str, flag: &str, address: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("something else listens there, perhaps another registry; choose another address with {flag} ADDR")
+            }
+            std::io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege; choose another with {flag} ADDR"),
+            _ => format!("it must be an address of this machine; choose one with {flag} ADDR"),
+        };
+        Failure::because(format!("{key}: cannot listen on {address}"), &error).hint(hint)
+    })
+}
+
+fn local(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
+}
+
+/// What to type next, with the address that a client on this machine uses.
+fn welcome(config: &Config, mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    let mut text = format!("The registry serves on http://{address} and keeps its data in {}.\n\n", config.data.display());
+    if config.read_only {
+        text.push_str(&format!(
+            "It is read-only. Pull an image with one of:\n  \
+               skopeo copy --src-tls-verify=false docker://{address}/NAME:TAG oci:image\n  \
+               podman pull --tls-verify=false {address}/NAME:TAG\n\n"
+        ));
+    } else {
+        text.push_str(&format!(
+            "Push a first image with one of:\n  \
+               skopeo copy --dest-tls-verify=false docker://docker.io/library/alpine docker://{address}/alpine\n  \
+               skopeo copy --dest-tls-verify=false docker-archive:image.tar docker://{address}/my/image:v1\n  \
+               podman push --tls-verify=false alpine {address}/alpine\n  \
+               docker tag alpine {address}/alpine && docker push {address}/alpine\n\n"
+        ));
+    }
+    text.push_str(&format!("See what is there:  curl http://{address}/v2/_catalog\nStop with Ctrl-C.\n"));
+    text
+}

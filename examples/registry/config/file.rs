@@ -1,0 +1,158 @@
+//! Reading the configuration file: TOML in, keys with their line numbers out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::origin::{ConfigError, Given, Origin};
+use super::settings::{Kind, SETTINGS, find};
+use super::zone::ZoneKeys;
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(crate) struct FileLayer {
+    /// Settings by key; `<secret>_file` among them.
+    pub(crate) settings: BTreeMap<String, Given>,
+    /// The `[[zone]]` tables in order.
+    pub(crate) zones: Vec<ZoneKeys>,
+}
+
+/// Reads a file.
+pub(crate) fn read(path: &Path) -> Result<FileLayer, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("cannot read the configuration file {}: {error}", path.display())))?;
+    parse(path, &text, &|name| std::env::var(name).ok())
+}
+
+/// Reads a file's text; `variable` looks up what `${…}` refers to.
+pub(crate) fn parse(path: &Path, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<FileLayer, ConfigError> {
+    let reader = Reader { path, text, variable };
+    let document = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| reader.line(span.start));
+        ConfigError(format!("{}:{line}: not valid TOML: {}", path.display(), error.message()))
+    })?;
+    let mut layer = FileLayer::default();
+    reader.table("", document.get_ref(), &mut layer)?;
+    Ok(layer)
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Reader<'_> {
+    fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
+    }
+
+    fn origin<T>(&self, at: &Spanned<T>) -> Origin {
+        Origin::File { path: self.path.to_owned(), line: self.line(at.span().start) }
+    }
+
+    fn table(&self, prefix: &str, table: &DeTable<'_>, layer: &mut FileLayer) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let key = format!("{prefix}{}", name.get_ref());
+            let origin = self.origin(name);
+            match value.get_ref() {
+                _ if key == "zone" => self.zones(&origin, value.get_ref(), layer)?,
+                DeValue::Table(inner) if SETTINGS.iter().any(|setting| setting.table_and_name().0 == key) => {
+                    self.table(&format!("{key}."), inner, layer)?;
+                }
+                _ => {
+                    let kind = known(&key).ok_or_else(|| ConfigError::value(&origin, &key, unknown(&key, &known_keys())))?;
+                    let text = self.text_of(&origin, &key, kind, value.get_ref())?;
+                    layer.settings.insert(key, Given { text, origin });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn zones(&self, origin: &Origin, value: &DeValue<'_>, layer: &mut FileLayer) -> Result<(), ConfigError> {
+        let DeValue::Array(tables) = value else {
+            return Err(ConfigError::value(origin, "zone", "a zone begins with [[zone]], with two brackets"));
+        };
+        for table in tables {
+            let DeValue::Table(table) = table.get_ref() else {
+                return Err(ConfigError::value(origin, "zone", "a zone begins with [[zone]]"));
+            };
+            let mut zone = ZoneKeys::new(origin.clone());
+            for (name, value) in table {
+                let (key, origin) = (name.get_ref().as_ref(), self.origin(name));
+                // Which keys there are, and of which kind, is for the type of zone to say.
+                let kind = if matches!(value.get_ref(), DeValue::Boolean(_)) { Kind::Switch } else { Kind::Size };
+                let text = self.text_of(&origin, &format!("zone.{key}"), kind, value.get_ref())?;
+                zone.keys.insert(key.to_owned(), Given { text, origin });
+            }
+            layer.zones.push(zone);
+        }
+        Ok(())
+    }
+
+    /// The value as text, of the TOML type that its kind wants.
+    fn text_of(&self, origin: &Origin, key: &str, kind: Kind, value: &DeValue<'_>) -> Result<String, ConfigError> {
+        match (kind, value) {
+            (Kind::Switch, DeValue::Boolean(yes)) => Ok(yes.to_string()),
+            (Kind::Switch, _) => Err(ConfigError::value(origin, key, "must be true or false, without quotes")),
+            (_, DeValue::String(text)) => self.expand(origin, key, text),
+            (Kind::Size | Kind::Count | Kind::Duration, DeValue::Integer(number)) if number.radix() == 10 => {
+                Ok(number.as_str().replace('_', ""))
+            }
+            (Kind::Count, _) => Err(ConfigError::value(origin, key, "must be a whole number")),
+            _ => Err(ConfigError::value(origin, key, "must be a text in quotes")),
+        }
+    }
+
+    /// Fills in `${NAME}`; `$${` stands for `${` itself.
+    fn expand(&self, origin: &Origin, key: &str, text: &str) -> Result<String, ConfigError> {
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some(at) = rest.find("${") {
+            if let Some(head) = rest[..at].strip_suffix('$') {
+                out.push_str(head);
+                out.push_str("${");
+                rest = &rest[at + 2..];
+                continue;
+            }
+            out.push_str(&rest[..at]);
+            let Some((name, tail)) = rest[at + 2..].split_once('}') else {
+                return Err(ConfigError::value(origin, key, "a ${ without its }; write $${ if no variable is meant"));
+            };
+            let Some(value) = (self.variable)(name) else {
+                let problem = format!("the environment variable {name} is not set; set it, or write $${{ if no variable is meant");
+                return Err(ConfigError::value(origin, key, problem));
+            };
+            out.push_str(&value);
+            rest = tail;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+}
+
+/// The kind of a key of the file.
+fn known(key: &str) -> Option<Kind> {
+    find(key).map(|setting| setting.kind).or_else(|| secret_file(key).map(|_| Kind::Text))
+}
+
+/// The secret whose `_file` this is.
+fn secret_file(key: &str) -> Option<&str> {
+    let secret = key.strip_suffix("_file")?;
+    find(secret).filter(|setting| setting.kind == Kind::Secret).map(|_| secret)
+}
+
+fn known_keys() -> Vec<&'static str> {
+    SETTINGS.iter().map(|setting| setting.key).chain(["zone"]).collect()
+}
+
+/// What to say of a key that nobody knows.
+pub(crate) fn unknown(key: &str, known: &[&'static str]) -> String {
+    let best = known.iter().map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
+    match best {
+        Some((distance, known)) if distance <= 3 && distance < key.len() => format!("there is no such setting; did you mean {known}?"),
+        _ => "there is no such setting; `registry config example` shows all there are".to_owned(),
+    }
+}

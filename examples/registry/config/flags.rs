@@ -1,0 +1,113 @@
+//! Settings as flags and environment variables.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches};
+
+use super::origin::{ConfigError, Given, Origin};
+use super::settings::{Kind, SETTINGS, Setting};
+use super::zone::ZoneKeys;
+
+/// The settings that `-h` shows; `--help` shows all.
+const ESSENTIAL: [&str; 4] = ["listen", "data", "admin", "read_only"];
+
+/// What the command line and the environment say.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    /// The configuration file to read.
+    pub(crate) config: Option<PathBuf>,
+    /// By flag.
+    pub(crate) flags: BTreeMap<String, Given>,
+    /// By environment variable.
+    pub(crate) environment: BTreeMap<String, Given>,
+    /// Zones, by flag or else by variable.
+    pub(crate) zones: Vec<ZoneKeys>,
+}
+
+/// The flags of all settings.
+pub(crate) fn args() -> Vec<Arg> {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .env("REGISTRY_CONFIG")
+        .global(true)
+        .help("The configuration file (TOML); `registry config example` prints one");
+    let zone = Arg::new("zone")
+        .long("zone")
+        .value_name("KEY=VALUE,…")
+        .env("REGISTRY_ZONE")
+        .global(true)
+        .action(ArgAction::Append)
+        .hide_short_help(true)
+        .hide_env_values(true)
+        .help_heading("Server")
+        .help("Where blobs are kept, such as name=local,path=/srv/registry\n\nThe keys are those of [[zone]] in the file.");
+    let settings = SETTINGS.iter().flat_map(|setting| {
+        let (direct, file) = (arg(setting, ""), arg(setting, "_file"));
+        std::iter::once(direct).chain((setting.kind == Kind::Secret).then_some(file))
+    });
+    [config].into_iter().chain(settings).chain([zone]).collect()
+}
+
+/// The flag of a setting, or of the file that holds it.
+fn arg(setting: &Setting, suffix: &str) -> Arg {
+    let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+    let (short, rest) = setting.help.split_once('\n').unwrap_or((setting.help, ""));
+    let (short, rest) = match suffix {
+        "" => (short.to_owned(), rest),
+        _ => (format!("A file that holds --{}", setting.flag()), ""),
+    };
+    let mut arg = Arg::new(format!("{}{suffix}", setting.key))
+        .long(format!("{}{}", setting.flag(), suffix.replace('_', "-")))
+        .value_name(if suffix.is_empty() { setting.value_name } else { "FILE" })
+        .env(format!("{}{}", setting.variable(), suffix.to_uppercase()))
+        .hide_env_values(true)
+        .global(true)
+        .allow_hyphen_values(false)
+        .help_heading(setting.heading())
+        .hide_short_help(!ESSENTIAL.contains(&setting.key))
+        .help(format!("{}{default}", short.trim_end_matches('.')));
+    if !rest.is_empty() {
+        arg = arg.long_help(format!("{short}{default}\n{rest}"));
+    }
+    if setting.kind == Kind::Switch {
+        arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+    }
+    arg
+}
+
+/// Sorts what clap found by where it came from. An empty variable counts as none, as compose files and unit files leave them.
+pub(crate) fn layers(matches: &ArgMatches) -> Result<Layers, ConfigError> {
+    let mut layers = Layers::default();
+    for setting in SETTINGS {
+        let suffixes: &[&str] = if setting.kind == Kind::Secret { &["", "_file"] } else { &[""] };
+        for suffix in suffixes {
+            let id = format!("{}{suffix}", setting.key);
+            let Some(text) = matches.get_one::<String>(&id) else { continue };
+            let text = text.clone();
+            if matches.value_source(&id) == Some(ValueSource::CommandLine) {
+                let origin = Origin::Flag(format!("--{}{}", setting.flag(), suffix.replace('_', "-")));
+                layers.flags.insert(id, Given { text, origin });
+            } else if !text.is_empty() {
+                let origin = Origin::Variable(format!("{}{}", setting.variable(), suffix.to_uppercase()));
+                layers.environment.insert(id, Given { text, origin });
+            }
+        }
+    }
+    if !layers.environment.contains_key("log")
+        && let Some(text) = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty())
+    {
+        layers.environment.insert("log".to_owned(), Given { text, origin: Origin::Variable("RUST_LOG".to_owned()) });
+    }
+    layers.config = matches.get_one::<String>("config").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let by_flag = matches.value_source("zone") == Some(ValueSource::CommandLine);
+    let origin = if by_flag { Origin::Flag("--zone".to_owned()) } else { Origin::Variable("REGISTRY_ZONE".to_owned()) };
+    for zones in matches.get_many::<String>("zone").into_iter().flatten() {
+        for zone in zones.split(';').filter(|zone| !zone.trim().is_empty()) {
+            layers.zones.push(ZoneKeys::parse(zone, &origin)?);
+        }
+    }
+    Ok(layers)
+}

@@ -1,0 +1,247 @@
+//! The configuration: flags before environment before file before defaults.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `settings` | the table of all settings, from which everything else is made |
+//! | `origin` | where a value came from, and what to say when it is wrong |
+//! | `flags` | settings as flags and environment variables |
+//! | `file` | settings as TOML |
+//! | `zone` | `[[zone]]` |
+//! | `units` | `24h`, `4MiB` |
+//! | `show` | `config example` and `config show` |
+
+mod file;
+mod flags;
+mod origin;
+mod settings;
+mod show;
+mod units;
+mod zone;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ArgMatches;
+
+pub(crate) use self::flags::args;
+pub(crate) use self::origin::{ConfigError, Given, Origin};
+use self::settings::{Kind, SETTINGS, Setting};
+pub(crate) use self::show::{example, show};
+pub(crate) use self::zone::{Survives, Zone};
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Which database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(Secret),
+}
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Where to serve.
+    pub(crate) listen: String,
+    /// The directory of everything.
+    pub(crate) data: PathBuf,
+    /// Where the admin listener is, if anywhere.
+    pub(crate) admin: Option<String>,
+    /// Whether pushes and deletes are refused.
+    pub(crate) read_only: bool,
+    /// The largest manifest in bytes.
+    pub(crate) max_manifest_size: u64,
+    /// Whether indexes may lack manifests.
+    pub(crate) sparse_indexes: bool,
+    /// How long a stop may take.
+    pub(crate) shutdown_timeout: Duration,
+    /// Threads of the runtime; `None`: one per CPU.
+    pub(crate) worker_threads: Option<usize>,
+    /// What is logged.
+    pub(crate) log: String,
+    /// Whether logs are JSON.
+    pub(crate) log_json: bool,
+    /// The database.
+    pub(crate) database: Database,
+    /// How many queries may read from it at once.
+    pub(crate) connections: usize,
+    /// What an acknowledged change of it survives.
+    pub(crate) database_durability: Survives,
+    /// Garbage collection.
+    pub(crate) gc: Gc,
+    /// The place of the blobs.
+    pub(crate) zone: Zone,
+}
+
+/// Garbage collection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gc {
+    /// How often, if ever.
+    pub(crate) interval: Option<Duration>,
+    /// How long unneeded blobs stay.
+    pub(crate) grace: Duration,
+    /// How long unheld bytes stay.
+    pub(crate) trash_delay: Duration,
+    /// How long idle uploads stay.
+    pub(crate) upload_expiry: Duration,
+}
+
+/// All settings as they were given, each with its origin: what [`Config`] is read from and what `config show` prints.
+#[derive(Debug)]
+pub(crate) struct Values {
+    settings: BTreeMap<&'static str, Given>,
+    zones: Vec<zone::ZoneKeys>,
+}
+
+impl Values {
+    /// Gathers the settings from the command line, the environment, and the file that either names.
+    pub(crate) fn gather(matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let given = flags::layers(matches)?;
+        let file = given.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
+        let mut settings = BTreeMap::new();
+        for setting in SETTINGS {
+            let layers = [&given.flags, &given.environment, &file.settings];
+            let value = layers.into_iter().find_map(|layer| pick(setting, layer).transpose()).transpose()?;
+            let value = value.unwrap_or_else(|| Given { text: setting.default.to_owned(), origin: Origin::Default });
+            settings.insert(setting.key, value);
+        }
+        let zones = if given.zones.is_empty() { file.zones } else { given.zones };
+        Ok(Self { settings, zones })
+    }
+
+    fn get(&self, key: &str) -> &Given {
+        self.settings.get(key).expect("every setting of the table was gathered")
+    }
+
+    fn parse<T>(&self, key: &str, wanted: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, ConfigError> {
+        let given = self.get(key);
+        parse(&given.text).ok_or_else(|| ConfigError::value(&given.origin, key, format!("{:?} is not {wanted}", given.text)))
+    }
+
+    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
+        self.parse(key, units::DURATION_HINT, units::parse_duration)
+    }
+
+    fn count(&self, key: &str) -> Result<usize, ConfigError> {
+        self.parse(key, "a whole number", |text| text.parse().ok())
+    }
+
+    fn switch(&self, key: &str) -> Result<bool, ConfigError> {
+        self.parse(key, "true or false", |text| match text {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => None,
+        })
+    }
+
+    fn choice<T: FromStr>(&self, key: &str) -> Result<T, ConfigError> {
+        let words = settings::find(key).map_or(&[][..], |setting| if let Kind::Choice(words) = setting.kind { words } else { &[] });
+        self.parse(key, &format!("one of {}", words.join(", ")), |text| words.contains(&text).then(|| text.parse().ok()).flatten())
+    }
+
+    fn address(&self, key: &str) -> Result<String, ConfigError> {
+        self.parse(key, "an address and a port, such as \"127.0.0.1:5000\" or \"[::1]:5000\"", |text| {
+            let (host, port) = text.rsplit_once(':')?;
+            let bracketed = host.starts_with('[') && host.ends_with(']');
+            (!host.is_empty() && (bracketed || !host.contains(':')) && port.parse::<u16>().is_ok()).then(|| text.to_owned())
+        })
+    }
+
+    /// Reads and checks them all.
+    pub(crate) fn resolve(&self) -> Result<Config, ConfigError> {
+        let data = self.parse("data", "a directory", |text| (!text.is_empty()).then(|| PathBuf::from(text)))?;
+        let interval = self.duration("gc.interval")?;
+        let threads = self.count("worker_threads")?;
+        Ok(Config {
+            listen: self.address("listen")?,
+            admin: if self.get("admin").text.is_empty() { None } else { Some(self.address("admin")?) },
+            read_only: self.switch("read_only")?,
+            max_manifest_size: self.parse("max_manifest_size", units::SIZE_HINT, units::parse_size)?,
+            sparse_indexes: self.switch("sparse_indexes")?,
+            shutdown_timeout: self.duration("shutdown_timeout")?,
+            worker_threads: (threads > 0).then_some(threads),
+            log: self.log()?,
+            log_json: self.choice::<String>("log_format")? == "json",
+            database: self.database(&data)?,
+            connections: self.count("metadata.connections")?.max(1),
+            database_durability: self.choice("metadata.durability")?,
+            gc: Gc {
+                interval: (interval > Duration::ZERO).then_some(interval),
+                grace: self.duration("gc.grace")?,
+                trash_delay: self.duration("gc.trash_delay")?,
+                upload_expiry: self.duration("gc.upload_expiry")?,
+            },
+            zone: zone::only_zone(&self.zones, &data)?,
+            data,
+        })
+    }
+
+    fn log(&self) -> Result<String, ConfigError> {
+        let given = self.get("log");
+        match given.text.parse::<tracing_subscriber::EnvFilter>() {
+            Ok(_) => Ok(given.text.clone()),
+            Err(error) => Err(ConfigError::value(
+                &given.origin,
+                "log",
+                format!("{error}; write for example \"info\" or \"info,registry_http=debug\""),
+            )),
+        }
+    }
+
+    fn database(&self, data: &std::path::Path) -> Result<Database, ConfigError> {
+        let given = self.get("metadata.url");
+        let url = given.text.as_str();
+        if url.is_empty() {
+            return Ok(Database::Sqlite(data.join("registry.db")));
+        }
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if !path.is_empty() {
+                return Ok(Database::Sqlite(PathBuf::from(path)));
+            }
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Database::Postgres(Secret(url.to_owned())));
+        }
+        // The text itself may hold a password: it is not repeated.
+        Err(ConfigError::value(&given.origin, "metadata.url", "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE"))
+    }
+}
+
+/// What one layer says of a setting; of a secret, possibly by naming a file.
+fn pick(setting: &'static Setting, layer: &BTreeMap<String, Given>) -> Result<Option<Given>, ConfigError> {
+    let direct = layer.get(setting.key);
+    if setting.kind != Kind::Secret {
+        return Ok(direct.cloned());
+    }
+    let key = format!("{}_file", setting.key);
+    match (direct, layer.get(&key)) {
+        (direct, None) => Ok(direct.cloned()),
+        (Some(_), Some(file)) => Err(ConfigError::value(&file.origin, &key, format!("{} is given too; leave one of them", setting.key))),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(&file.text)
+                .map_err(|error| ConfigError::value(&file.origin, &key, format!("cannot read {:?}: {error}", file.text)))?;
+            Ok(Some(Given { text: text.trim_end_matches(['\r', '\n']).to_owned(), origin: file.origin.clone() }))
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Every setting, once: its key, kind, default and what it is for.
+//!
+//! Flags, environment variables, the file's keys, `config example` and `config show` are all made from this one table, so that none can miss a setting.
+
+/// How a setting's text is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Any text; empty means "not set".
+    Text,
+    /// A duration such as `24h`.
+    Duration,
+    /// A size such as `4MiB`.
+    Size,
+    /// A whole number.
+    Count,
+    /// `true` or `false`.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text that is never printed; `<key>_file` may name a file that holds it.
+    Secret,
+}
+
+/// A setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The key in the file, with its table: `gc.interval`.
+    pub(crate) key: &'static str,
+    /// How it is read.
+    pub(crate) kind: Kind,
+    /// What holds when nothing is given.
+    pub(crate) default: &'static str,
+    /// What stands for the value in `--help`.
+    pub(crate) value_name: &'static str,
+    /// What it does; the first line is the short help.
+    pub(crate) help: &'static str,
+}
+
+impl Setting {
+    /// The flag, without the dashes in front.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// The environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("REGISTRY_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// The table of the file it is in, and its name there.
+    pub(crate) fn table_and_name(&self) -> (&'static str, &'static str) {
+        self.key.split_once('.').unwrap_or(("", self.key))
+    }
+
+    /// The heading it stands under in `--help`.
+    pub(crate) fn heading(&self) -> &'static str {
+        match self.table_and_name().0 {
+            "metadata" => "Database",
+            "gc" => "Garbage collection",
+            "http" => "HTTP",
+            _ => "Server",
+        }
+    }
+}
+
+/// The settings, in the order they are told of. What has no table comes first, as TOML wants it.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "listen",
+        kind: Kind::Text,
+        default: "127.0.0.1:5000",
+        value_name: "ADDR",
+        help: "The address to serve on.\nUse 0.0.0.0:5000 to be reached from other machines, and port 0 for any free one.",
+    },
+    Setting {
+        key: "data",
+        kind: Kind::Text,
+        default: "./data",
+        value_name: "DIR",
+        help: "The directory of everything that is stored, unless a zone or the database says otherwise.\n\
+               It is made if it is not there. A relative path starts at the working directory.",
+    },
+    Setting {
+        key: "admin",
+        kind: Kind::Text,
+        default: "",
+        value_name: "ADDR",
+        help: "The address of the admin listener: /healthz, /readyz and /metrics. Off when empty.\n\
+               It asks nobody who they are: keep it on the loopback (127.0.0.1:5001) or an inner network.",
+    },
+    Setting {
+        key: "read_only",
+        kind: Kind::Switch,
+        default: "false",
+        value_name: "BOOL",
+        help: "Refuse pushes and deletes, and collect no garbage.",
+    },
+    Setting {
+        key: "max_manifest_size",
+        kind: Kind::Size,
+        default: "4MiB",
+        value_name: "SIZE",
+        help: "The largest manifest to accept.\nClients may count on 4 MiB (distribution-spec); each one is held in memory while it is pushed.",
+    },
+    Setting {
+        key: "sparse_indexes",
+        kind: Kind::Switch,
+        default: "false",
+        value_name: "BOOL",
+        help: "Accept multi-platform indexes of which not every manifest was pushed.",
+    },
+    Setting {
+        key: "shutdown_timeout",
+        kind: Kind::Duration,
+        default: "30s",
+        value_name: "TIME",
+        help: "How long requests in progress may take to end after SIGTERM or SIGINT.\nA second signal ends the process at once.",
+    },
+    Setting {
+        key: "worker_threads",
+        kind: Kind::Count,
+        default: "0",
+        value_name: "N",
+        help: "Threads that serve requests; 0 is one per CPU.",
+    },
+    Setting {
+        key: "log",
+        kind: Kind::Text,
+        default: "info",
+        value_name: "FILTER",
+        help: "What to log: error, warn, info, debug, trace, or by module, such as \"info,registry_http=debug\".\n\
+               RUST_LOG means the same where REGISTRY_LOG is not set. Logs go to standard error.",
+    },
+    Setting {
+        key: "log_format",
+        kind: Kind::Choice(&["text", "json"]),
+        default: "text",
+        value_name: "FORMAT",
+        help: "How to log: text for people, json for machines (one object a line).",
+    },
+    Setting {
+        key: "metadata.url",
+        kind: Kind::Secret,
+        default: "",
+        value_name: "URL",
+        help: "The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/DATABASE. When empty: SQLite in the data directory.\n\
+               Several servers that share one database must share their zones too.",
+    },
+    Setting {
+        key: "metadata.connections",
+        kind: Kind::Count,
+        default: "8",
+        value_name: "N",
+        help: "How many queries may read from the database at once.",
+    },
+    Setting {
+        key: "metadata.durability",
+        kind: Kind::Choice(&["power-loss", "process-crash"]),
+        default: "power-loss",
+        value_name: "WORD",
+        help: "What an acknowledged change survives. process-crash is faster: nothing waits for the disk.",
+    },
+    Setting {
+        key: "gc.interval",
+        kind: Kind::Duration,
+        default: "1h",
+        value_name: "TIME",
+        help: "How often to collect garbage in the background, give or take a tenth; 0 is never.\n\
+               `registry gc` does it now, beside a running server.",
+    },
+    Setting {
+        key: "gc.grace",
+        kind: Kind::Duration,
+        default: "24h",
+        value_name: "TIME",
+        help: "How long a blob that no manifest needs stays after a client was last told that it is there.\n\
+               It must be longer than any push takes, and the same in all servers over one database.",
+    },
+    Setting {
+        key: "gc.trash_delay",
+        kind: Kind::Duration,
+        default: "1h",
+        value_name: "TIME",
+        help: "How long the bytes of a blob that no repository holds are kept before they are deleted.",
+    },
+    Setting {
+        key: "gc.upload_expiry",
+        kind: Kind::Duration,
+        default: "24h",
+        value_name: "TIME",
+        help: "How long an upload that nobody continues is kept.",
+    },
+];
+
+/// The setting of this key.
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}

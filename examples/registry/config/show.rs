@@ -1,0 +1,109 @@
+//! `config example` and `config show`: the table of settings, written out.
+
+use super::settings::{Kind, SETTINGS, Setting};
+use super::zone::{ZONE_KEYS, show_verify};
+use super::{Config, ConfigError, Origin, Values};
+
+/// A complete file with every setting at its default, explained.
+pub(crate) fn example() -> String {
+    let mut out = String::from(
+        "# The configuration of the registry. Every setting is at its default here, so this file does what no file does.\n\
+         #\n\
+         # Each can also be set by environment variable (gc.interval: REGISTRY_GC_INTERVAL) and by flag (--gc-interval).\n\
+         # A flag counts before a variable, a variable before this file.\n\
+         # ${NAME} in a text stands for the environment variable NAME; write $${ for ${ itself.\n",
+    );
+    let mut table = "";
+    for setting in SETTINGS {
+        enter(&mut out, &mut table, setting);
+        let (_, name) = setting.table_and_name();
+        let more = match setting.kind {
+            Kind::Choice(words) => format!("\nOne of: {}.", words.join(", ")),
+            Kind::Secret => format!("\nInstead of {name}, {name}_file may name a file that holds it."),
+            _ => String::new(),
+        };
+        comment(&mut out, &format!("{}{more}", setting.help));
+        out.push_str(&format!("{name} = {}\n", literal(setting.kind, setting.default)));
+    }
+    out.push_str("\n# Where blobs are kept.\n[[zone]]\n");
+    for key in ZONE_KEYS {
+        comment(&mut out, key.help);
+        out.push_str(&format!("{} = {}\n", key.name, literal(Kind::Text, key.default)));
+    }
+    out
+}
+
+/// The configuration as it is in effect, each setting with where it came from, secrets hidden; a file that can be read again, but for the secrets.
+pub(crate) fn show(values: &Values) -> Result<String, ConfigError> {
+    let config = values.resolve()?;
+    let (mut out, mut table) = (String::new(), "");
+    for setting in SETTINGS {
+        enter(&mut out, &mut table, setting);
+        let given = values.get(setting.key);
+        let text = if setting.kind == Kind::Secret { redact(&given.text) } else { given.text.clone() };
+        let text = match setting.kind {
+            Kind::Switch => values.switch(setting.key)?.to_string(),
+            _ => text,
+        };
+        let (_, name) = setting.table_and_name();
+        out.push_str(&format!("{name} = {} # {}\n", literal(setting.kind, &text), given.origin));
+    }
+    zone(&mut out, &config, values);
+    Ok(out)
+}
+
+fn zone(out: &mut String, config: &Config, values: &Values) {
+    let zone = &config.zone;
+    let origin = values.zones.first().map_or(&Origin::Default, |zone| &zone.origin);
+    out.push_str(&format!("\n[[zone]] # {origin}\n"));
+    let keys = [
+        ("name", zone.name.clone()),
+        ("type", "filesystem".to_owned()),
+        ("path", zone.path.display().to_string()),
+        ("durability", zone.durability.as_str().to_owned()),
+        ("verify_reads", show_verify(zone.verify_reads)),
+    ];
+    for (name, value) in keys {
+        out.push_str(&format!("{name} = {}\n", literal(Kind::Text, &value)));
+    }
+}
+
+/// Begins a setting's table where the last one was in another.
+fn enter(out: &mut String, table: &mut &'static str, setting: &Setting) {
+    let (new, _) = setting.table_and_name();
+    if new != *table {
+        out.push_str(&format!("\n[{new}]\n"));
+        *table = new;
+    }
+}
+
+fn comment(out: &mut String, text: &str) {
+    let mut lines = text.lines();
+    if let Some(first) = lines.next() {
+        let gap = if out.ends_with("]\n") { "" } else { "\n" };
+        out.push_str(&format!("{gap}# {first}\n"));
+    }
+    for line in lines {
+        out.push_str(&format!("# {line}\n"));
+    }
+}
+
+fn literal(kind: Kind, text: &str) -> String {
+    match kind {
+        Kind::Switch | Kind::Count => text.to_owned(),
+        // A basic string of TOML: its escapes are those of Rust's for the characters that need any.
+        _ => toml::Value::String(text.to_owned()).to_string(),
+    }
+}
+
+/// What may be shown of a secret: a URL without its password, of anything else nothing.
+fn redact(text: &str) -> String {
+    if text.is_empty() || text.starts_with("sqlite:") {
+        return text.to_owned();
+    }
+    let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match parts {
+        Some((scheme, (_, host))) if !host.contains("password") => format!("{scheme}://[redacted]@{host}"),
+        _ => "[redacted]".to_owned(),
+    }
+}

@@ -1,0 +1,36 @@
+//! `registry`: an OCI registry to run as it is, and an example of how the crates are put together.
+//!
+//! Nothing here is a rule of the registry's; each file assembles one thing:
+//!
+//! | where | what |
+//! |---|---|
+//! | `commands/` | the command line, one file a command |
+//! | `config/` | settings from flags, environment and file |
+//! | `admin/` | health, readiness, metrics |
+//! | `stores` | opens the zone and the database |
+//! | `identity` | is the zone still the one it was? |
+//! | `collector` | garbage collection in the background |
+//! | `logging`, `signals`, `failure` | what their names say |
+
+mod admin;
+mod collector;
+mod commands;
+mod config;
+mod failure;
+mod identity;
+mod logging;
+mod signals;
+mod stores;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match commands::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nothing can be done about a standard error that is closed.
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("error: {failure}\n"));
+            failure.exit_code()
+        }
+    }
+}

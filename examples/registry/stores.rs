@@ -1,0 +1,118 @@
+//! Opens what the configuration names: the zone, the database, and a registry over both.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use metadata_sql::{PostgresOptions, SqlMetadataStore, SqliteOptions};
+use registry_core::{BlobStore, Error, MetadataStore, Registry};
+use storage_fs::FsBlobStore;
+
+use crate::config::{Config, Database, Survives};
+use crate::failure::Failure;
+use crate::identity;
+
+/// Why the stores are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To serve, or to try: what is not there yet is made.
+    Make,
+    /// To look at what is there, or to change it: nothing is made.
+    Use,
+}
+
+/// The stores.
+pub(crate) struct Stores {
+    /// The blobs.
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    /// The rows.
+    pub(crate) metadata: Arc<SqlMetadataStore>,
+}
+
+impl Stores {
+    /// Opens them, and makes sure that the zone is the one it was.
+    pub(crate) async fn open(config: &Config, purpose: Purpose) -> Result<Self, Failure> {
+        if purpose == Purpose::Use && !config.data.is_dir() {
+            return Err(Failure::new(format!("there is no registry in {}", config.data.display()))
+                .hint("name its data directory with --data DIR or its configuration with --config FILE"));
+        }
+        make_directory(&config.data)?;
+        let blobs = open_zone(config).await?;
+        identity::confirm(&config.data, &config.zone, &*blobs, !config.read_only).await?;
+        let metadata = Arc::new(open_metadata(config, purpose).await?);
+        Ok(Self { blobs, metadata })
+    }
+
+    /// A registry over them.
+    pub(crate) fn registry(&self, config: &Config) -> Registry {
+        let metadata: Arc<dyn MetadataStore> = Arc::<SqlMetadataStore>::clone(&self.metadata);
+        Registry::builder(Arc::clone(&self.blobs), metadata)
+            .read_only(config.read_only)
+            .max_manifest_size(config.max_manifest_size)
+            .sparse_indexes(config.sparse_indexes)
+            .verify_reads(config.zone.verify_reads)
+            .grace(config.gc.grace)
+            .trash_delay(config.gc.trash_delay)
+            .upload_expiry(config.gc.upload_expiry)
+            .build()
+    }
+
+    /// Closes the database: everything that was committed is in its main file.
+    pub(crate) async fn close(&self) {
+        self.metadata.close().await;
+    }
+}
+
+fn make_directory(data: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(data).map_err(|error| {
+        Failure::because(format!("cannot make the data directory {}", data.display()), &error)
+            .hint("choose another with --data DIR, or let the user that the registry runs as write there")
+    })
+}
+
+async fn open_zone(config: &Config) -> Result<Arc<dyn BlobStore>, Failure> {
+    let zone = &config.zone;
+    let durability = match zone.durability {
+        Survives::PowerLoss => storage_fs::Durability::PowerLoss,
+        Survives::ProcessCrash => storage_fs::Durability::ProcessCrash,
+    };
+    match FsBlobStore::builder(&zone.path).durability(durability).build().await {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error) => Err(Failure::because(format!("cannot open zone {} in {}", zone.name, zone.path.display()), &error)
+            .hint("is its disk mounted, and may the user that the registry runs as write there? Its path is set by path in [[zone]]")),
+    }
+}
+
+async fn open_metadata(config: &Config, purpose: Purpose) -> Result<SqlMetadataStore, Failure> {
+    let durability = match config.database_durability {
+        Survives::PowerLoss => metadata_sql::Durability::Full,
+        Survives::ProcessCrash => metadata_sql::Durability::Process,
+    };
+    match &config.database {
+        Database::Sqlite(path) => {
+            if purpose == Purpose::Use && !path.is_file() {
+                return Err(Failure::new(format!("there is no database in {}", path.display()))
+                    .hint("name its data directory with --data DIR or its configuration with --config FILE"));
+            }
+            let failed = |error: Error| {
+                Failure::because(format!("cannot open the database {}", path.display()), &error)
+                    .hint("it is set by metadata.url; SQLite needs a local disk that the user that the registry runs as may write to")
+            };
+            SqlMetadataStore::sqlite(path, SqliteOptions::default().with_durability(durability).with_readers(config.connections))
+                .await
+                .map_err(failed)
+        }
+        Database::Postgres(url) => {
+            let failed = |error: Error| {
+                Failure::because("cannot open the PostgreSQL database", &error).hint(
+                    "it is set by metadata.url (or metadata.url_file): does the server run, and are user, password and database right?",
+                )
+            };
+            SqlMetadataStore::postgres(
+                url.expose(),
+                PostgresOptions::default().with_durability(durability).with_readers(config.connections),
+            )
+            .await
+            .map_err(failed)
+        }
+    }
+}
