@@ -170,14 +170,11 @@ fn write_format(shared: &Shared) -> io::Result<()> {
     let text = Bytes::from(format!("{FORMAT_PREFIX}{}\n", layout::VERSION));
     let file = shared.create_staged(&path)?;
     let written = sys.write_at(&file, &path, &[text], 0).and_then(|()| sys.sync_data(&file, &path));
-    match written.and_then(|()| sys.rename_new(&path, layout::FORMAT)) {
-        Err(error) => {
-            drop(sys.unlink(&path));
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                return Err(error);
-            }
+    if let Err(error) = written.and_then(|()| sys.rename_new(&path, layout::FORMAT)) {
+        drop(sys.unlink(&path));
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error);
         }
-        Ok(()) => {}
     }
     // Also if another wrote it: it may not have come to the sync.
     sys.sync_dir(".")
