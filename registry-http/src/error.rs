@@ -15,6 +15,7 @@ use axum::response::Response;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use registry_core::ErrorKind;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::body::BodyError;
@@ -130,14 +131,6 @@ impl Failure {
         self
     }
 
-    /// The failure below, if it came from there.
-    pub(crate) fn core(&self) -> Option<&registry_core::Error> {
-        match &*self.0 {
-            Inner::Core { error, .. } => Some(error),
-            Inner::Here { .. } => None,
-        }
-    }
-
     #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         match &*self.0 {
@@ -149,14 +142,14 @@ impl Failure {
     /// The answer. Failures inside are logged here, once.
     pub(crate) fn into_response(self, kind: Kind, target: Option<&Target>, request_id: &str) -> Response {
         let (status, body, headers, retry_after) = match *self.0 {
-            Inner::Here { status, code, message, headers } => (status, body(vec![item(code, &message, detail(code, target))]), headers, None),
+            Inner::Here { status, code, message, headers } => (status, body(&[item(code, &message, detail(code, target))]), headers, None),
             Inner::Core { error, headers } => {
                 let answer = answer(&error, kind);
                 if answer.status.is_server_error() {
                     log(&error, answer.status);
                 }
                 let message = answer.message.unwrap_or_else(|| error.message());
-                let items = if answer.code == Code::ManifestBlobUnknown && !error.digests().is_empty() {
+                let items: Vec<Item<'_>> = if answer.code == Code::ManifestBlobUnknown && !error.digests().is_empty() {
                     let one = |digest| item(answer.code, "the repository does not hold it", Some(json!({ "digest": digest })));
                     error.digests().iter().map(|digest| one(digest.to_string())).collect()
                 } else if answer.status.is_server_error() {
@@ -165,7 +158,7 @@ impl Failure {
                     vec![item(answer.code, message, detail(answer.code, target))]
                 };
                 let retry_after = answer.retry.then(|| error.retry_after().unwrap_or(Duration::from_secs(1)));
-                (answer.status, body(items), headers, retry_after)
+                (answer.status, body(&items), headers, retry_after)
             }
         };
         let mut response = Response::new(Body::from(body));
@@ -205,7 +198,8 @@ fn answer(error: &registry_core::Error, kind: Kind) -> Answer {
     let told = |code: Code| Answer { status: code.status(), code, message: None, retry: false };
     let fixed = |status, code, message| Answer { status, code, message: Some(message), retry: false };
     let later = |status, message| Answer { status, code: Code::Unavailable, message: Some(message), retry: true };
-    let internal = || fixed(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, "an internal error: the registry's log has more under the request id");
+    let internal =
+        || fixed(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, "an internal error: the registry's log has more under the request id");
     match error.kind() {
         ErrorKind::RepositoryUnknown => told(Code::NameUnknown),
         ErrorKind::BlobUnknown => told(Code::BlobUnknown),
@@ -289,16 +283,26 @@ fn detail(code: Code, target: Option<&Target>) -> Option<Value> {
     }
 }
 
-fn item(code: Code, message: &str, detail: Option<Value>) -> Value {
-    let mut item = json!({ "code": code.as_str(), "message": message });
-    if let Some(detail) = detail {
-        item["detail"] = detail;
-    }
-    item
+/// One error of the body.
+#[derive(Serialize)]
+struct Item<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Value>,
 }
 
-fn body(items: Vec<Value>) -> String {
-    json!({ "errors": items }).to_string()
+fn item(code: Code, message: &str, detail: Option<Value>) -> Item<'_> {
+    Item { code: code.as_str(), message, detail }
+}
+
+fn body(items: &[Item<'_>]) -> String {
+    #[derive(Serialize)]
+    struct Errors<'a> {
+        errors: &'a [Item<'a>],
+    }
+    // Texts and JSON values always serialize.
+    serde_json::to_string(&Errors { errors: items }).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -360,7 +364,15 @@ mod tests {
                 assert!(!body.contains(secret), "{kind:?}: {body}");
             }
         }
-        for kind in [ErrorKind::Internal, ErrorKind::Corrupt, ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::StorageFull, ErrorKind::Denied, ErrorKind::NotFound] {
+        for kind in [
+            ErrorKind::Internal,
+            ErrorKind::Corrupt,
+            ErrorKind::Unavailable,
+            ErrorKind::TimedOut,
+            ErrorKind::StorageFull,
+            ErrorKind::Denied,
+            ErrorKind::NotFound,
+        ] {
             let (_, body) = answer_to(Error::new(kind, "/var/lib/registry: no"), Kind::Blob).await;
             assert!(!body.contains("/var"), "{kind:?}: {body}");
         }
@@ -394,7 +406,7 @@ mod tests {
     async fn each_missing_blob_is_an_error_of_its_own() {
         let error = Error::new(ErrorKind::ManifestBlobUnknown, "missing").with_digests(vec![Digest::sha256(b"a"), Digest::sha256(b"b")]);
         let (_, body) = answer_to(error, Kind::Manifest).await;
-        insta::assert_snapshot!(body, @r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":{"digest":"sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"},"message":"the repository does not hold it"},{"code":"MANIFEST_BLOB_UNKNOWN","detail":{"digest":"sha256:3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"},"message":"the repository does not hold it"}]}"#);
+        insta::assert_snapshot!(body, @r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"the repository does not hold it","detail":{"digest":"sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"}},{"code":"MANIFEST_BLOB_UNKNOWN","message":"the repository does not hold it","detail":{"digest":"sha256:3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"}}]}"#);
     }
 
     #[tokio::test]

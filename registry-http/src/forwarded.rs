@@ -126,13 +126,20 @@ mod tests {
             "for=\"a,b;c\";proto=https;host=reg.example",
             "for=\"a\\\",b\";proto=https;host=reg.example",
         ] {
-            assert_eq!(seen(&[("forwarded", value), ("x-forwarded-host", "other"), ("x-forwarded-proto", "http")]), "https://reg.example/own", "{value}");
+            assert_eq!(
+                seen(&[("forwarded", value), ("x-forwarded-host", "other"), ("x-forwarded-proto", "http")]),
+                "https://reg.example/own",
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn the_other_headers_are_read_from_the_client_s_side() {
-        assert_eq!(seen(&[("x-forwarded-proto", "https, http"), ("x-forwarded-host", "reg.example:8443, inner2")]), "https://reg.example:8443/own");
+        assert_eq!(
+            seen(&[("x-forwarded-proto", "https, http"), ("x-forwarded-host", "reg.example:8443, inner2")]),
+            "https://reg.example:8443/own"
+        );
         assert_eq!(seen(&[("x-forwarded-proto", "https")]), "https://inner:5000/own");
         assert_eq!(seen(&[("x-forwarded-host", "[2001:db8::1]:443")]), "http://[2001:db8::1]:443/own");
         assert_eq!(seen(&[("x-forwarded-prefix", "/registry/")]), "/registry");

@@ -19,7 +19,10 @@ impl<'a> Query<'a> {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (unescape(key), unescape(value)) {
                 (Some(key), Some(value)) => pairs.push((key, value)),
-                _ => return Err(Failure::new(Code::Unsupported, "the query is not percent-encoded UTF-8").with_status(http::StatusCode::BAD_REQUEST)),
+                _ => {
+                    return Err(Failure::new(Code::Unsupported, "the query is not percent-encoded UTF-8")
+                        .with_status(http::StatusCode::BAD_REQUEST));
+                }
             }
         }
         Ok(Self(pairs))

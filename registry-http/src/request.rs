@@ -73,11 +73,7 @@ impl Call<'_> {
     /// What the paths in `Location` and `Link` begin with.
     pub(crate) fn base(&self) -> String {
         let options = &self.app.options;
-        if options.trust_forwarded_headers {
-            crate::forwarded::base(self.parts, &options.path_prefix)
-        } else {
-            options.path_prefix.clone()
-        }
+        if options.trust_forwarded_headers { crate::forwarded::base(self.parts, &options.path_prefix) } else { options.path_prefix.clone() }
     }
 }
 

@@ -69,7 +69,11 @@ impl std::fmt::Debug for Telemetry {
 impl Telemetry {
     pub(crate) fn new() -> Self {
         metrics::describe_counter!("registry_http_requests_total", Unit::Count, "Requests answered, by route, method and status.");
-        metrics::describe_histogram!("registry_http_request_duration_seconds", Unit::Seconds, "From the request's head to the last byte of its answer.");
+        metrics::describe_histogram!(
+            "registry_http_request_duration_seconds",
+            Unit::Seconds,
+            "From the request's head to the last byte of its answer."
+        );
         metrics::describe_counter!("registry_http_received_bytes_total", Unit::Bytes, "Bytes of requests' bodies.");
         metrics::describe_counter!("registry_http_sent_bytes_total", Unit::Bytes, "Bytes of answers' bodies.");
         metrics::describe_gauge!("registry_http_requests_in_flight", Unit::Count, "Requests being answered.");

@@ -4,4 +4,4 @@ mod request;
 mod response;
 
 pub(crate) use self::request::{BodyError, RequestBody};
-pub(crate) use self::response::BlobBody;
+pub(crate) use self::response::{BlobBody, NoBody};

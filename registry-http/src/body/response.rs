@@ -1,4 +1,4 @@
-//! [`BlobBody`]: a blob on its way to a client.
+//! [`BlobBody`]: a blob on its way to a client; [`NoBody`]: none.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -62,5 +62,22 @@ impl http_body::Body for BlobBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.remaining)
+    }
+}
+
+/// The body of answers that have none by their nature (204, 304). It does not say that its length is zero: these answers must not carry a
+/// `Content-Length`, or not another than that of the content they are about.
+pub(crate) struct NoBody;
+
+impl http_body::Body for NoBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
     }
 }

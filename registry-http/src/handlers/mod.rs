@@ -11,6 +11,7 @@ use axum::response::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::body::NoBody;
 use crate::error::{Code, Failure};
 use crate::query::Query;
 use crate::request::Call;
@@ -24,9 +25,10 @@ pub(crate) const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=3153
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
+    let never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut response = Response::new(if never { Body::new(NoBody) } else { Body::empty() });
     *response.status_mut() = status;
-    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
+    if !never {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     response

@@ -75,7 +75,11 @@ pub(crate) async fn list(call: &mut Call<'_>, repository: &RepositoryName, subje
     }
     if let Some(next) = &referrers.next {
         let filter = artifact_type.map(|text| format!("artifactType={}&", Escaped(&text))).unwrap_or_default();
-        link_next(&mut response, call, &format!("/v2/{repository}/referrers/{subject}?{filter}n={}&last={}", paging.n, Escaped(&next.to_string())));
+        link_next(
+            &mut response,
+            call,
+            &format!("/v2/{repository}/referrers/{subject}?{filter}n={}&last={}", paging.n, Escaped(&next.to_string())),
+        );
     }
     Ok(response)
 }

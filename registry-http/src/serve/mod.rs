@@ -88,7 +88,12 @@ impl ServeOptions {
 /// deadline. HTTP/1 and, by prior knowledge, HTTP/2.
 ///
 /// Needs a tokio runtime with time and network. Dropping the future closes all connections at once.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>, options: ServeOptions) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+    options: ServeOptions,
+) -> std::io::Result<()> {
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
