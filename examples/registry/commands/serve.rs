@@ -1,9 +1,11 @@
 //! `registry serve`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use registry_http::{HttpOptions, ServeOptions};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::print;
 use crate::admin::{self, Metrics};
@@ -21,26 +23,30 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
         Some(address) => Some(bind("admin", "--admin", address).await?),
         None => None,
     };
-    let address = listener.local_addr().map_err(|error| Failure::because("cannot tell the address", &error))?;
+    let address = local(&listener)?;
+    let admin_address = admin.as_ref().map(local).transpose()?;
     let stop = signals::stop_token()?;
     let stores = Stores::open(config, Purpose::Make).await?;
     let registry = stores.registry(config);
 
-    print(&welcome(config, address))?;
-    tracing::info!(%address, data = %config.data.display(), read_only = config.read_only, "serving");
+    print(&welcome(config, address, admin_address))?;
+    tracing::info!(%address, data = %config.data.display(), read_only = config.read_only, admin = admin_address.map(tracing::field::display), "serving");
+    let ended = CancellationToken::new();
     let serving = async {
-        let options = ServeOptions::default().with_shutdown_deadline(config.shutdown_timeout);
-        let router = registry_http::router(registry.clone(), HttpOptions::default());
-        let served = registry_http::serve(listener, router, stop.clone().cancelled_owned(), options).await;
+        let router = registry_http::router(registry.clone(), http_options(config));
+        let served = registry_http::serve(listener, router, stop.clone().cancelled_owned(), serve_options(config)).await;
         stop.cancel();
+        ended.cancel();
         served
     };
     let administering = async {
         if let Some(listener) = admin {
-            tracing::info!(address = %local(&listener), "admin listener");
             let router = admin::router(registry.clone(), metrics.clone(), stop.clone());
-            // It answers until the last request of a client has ended: that is when people ask.
-            let _ = registry_http::serve(listener, router, stop.clone().cancelled_owned(), ServeOptions::default()).await;
+            // Until the last request of a client has ended: `/readyz` says meanwhile that the server is stopping.
+            let options = ServeOptions::default().with_shutdown_deadline(Duration::from_secs(1));
+            if let Err(error) = registry_http::serve(listener, router, ended.clone().cancelled_owned(), options).await {
+                tracing::error!(%error, "the admin listener ended");
+            }
         }
     };
     let collecting = async {
@@ -52,6 +58,24 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     stores.close().await;
     tracing::info!("stopped");
     served.map_err(|error| Failure::because("serving failed", &error))
+}
+
+fn http_options(config: &Config) -> HttpOptions {
+    let options = HttpOptions::default()
+        .with_trust_forwarded_headers(config.http.trust_forwarded_headers)
+        .with_body_idle_timeout(config.http.body_idle_timeout);
+    match config.http.max_in_flight {
+        Some(requests) => options.with_max_in_flight(requests),
+        None => options,
+    }
+}
+
+fn serve_options(config: &Config) -> ServeOptions {
+    ServeOptions::default()
+        .with_keep_alive(config.http.keep_alive)
+        .with_write_idle_timeout(config.http.write_idle_timeout)
+        .with_max_connections(config.http.max_connections)
+        .with_shutdown_deadline(config.shutdown_timeout)
 }
 
 async fn bind(key: &str, flag: &str, address: &str) -> Result<TcpListener, Failure> {
@@ -67,12 +91,12 @@ async fn bind(key: &str, flag: &str, address: &str) -> Result<TcpListener, Failu
     })
 }
 
-fn local(listener: &TcpListener) -> String {
-    listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
+fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::because("cannot tell the address", &error))
 }
 
 /// What to type next, with the address that a client on this machine uses.
-fn welcome(config: &Config, mut address: SocketAddr) -> String {
+fn welcome(config: &Config, mut address: SocketAddr, admin: Option<SocketAddr>) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
@@ -91,6 +115,9 @@ fn welcome(config: &Config, mut address: SocketAddr) -> String {
                podman push --tls-verify=false alpine {address}/alpine\n  \
                docker tag alpine {address}/alpine && docker push {address}/alpine\n\n"
         ));
+    }
+    if let Some(admin) = admin {
+        text.push_str(&format!("Health and metrics:  http://{admin}/healthz, /readyz, /metrics\n"));
     }
     text.push_str(&format!("See what is there:  curl http://{address}/v2/_catalog\nStop with Ctrl-C.\n"));
     text

@@ -87,10 +87,29 @@ pub(crate) struct Config {
     pub(crate) connections: usize,
     /// What an acknowledged change of it survives.
     pub(crate) database_durability: Survives,
+    /// How HTTP is served.
+    pub(crate) http: Http,
     /// Garbage collection.
     pub(crate) gc: Gc,
     /// The place of the blobs.
     pub(crate) zone: Zone,
+}
+
+/// How HTTP is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Http {
+    /// Whether to believe a proxy's headers.
+    pub(crate) trust_forwarded_headers: bool,
+    /// How long a pushing client may send nothing.
+    pub(crate) body_idle_timeout: Duration,
+    /// How long a pulling client may take in nothing.
+    pub(crate) write_idle_timeout: Duration,
+    /// How long a connection may idle.
+    pub(crate) keep_alive: Duration,
+    /// The most connections at once.
+    pub(crate) max_connections: usize,
+    /// The most requests at once, if there is a limit.
+    pub(crate) max_in_flight: Option<usize>,
 }
 
 /// Garbage collection.
@@ -142,6 +161,11 @@ impl Values {
         self.parse(key, units::DURATION_HINT, units::parse_duration)
     }
 
+    fn duration_above_zero(&self, key: &str) -> Result<Duration, ConfigError> {
+        let wanted = "a time above 0, such as \"30s\" or \"5m\"";
+        self.parse(key, wanted, |text| units::parse_duration(text).filter(|time| *time > Duration::ZERO))
+    }
+
     fn count(&self, key: &str) -> Result<usize, ConfigError> {
         self.parse(key, "a whole number", |text| text.parse().ok())
     }
@@ -185,6 +209,15 @@ impl Values {
             database: self.database(&data)?,
             connections: self.count("metadata.connections")?.max(1),
             database_durability: self.choice("metadata.durability")?,
+            http: Http {
+                trust_forwarded_headers: self.switch("http.trust_forwarded_headers")?,
+                body_idle_timeout: self.duration_above_zero("http.body_idle_timeout")?,
+                write_idle_timeout: self.duration_above_zero("http.write_idle_timeout")?,
+                keep_alive: self.duration_above_zero("http.keep_alive")?,
+                max_connections: self
+                    .parse("http.max_connections", "a whole number above 0", |text| text.parse().ok().filter(|n| *n > 0))?,
+                max_in_flight: Some(self.count("http.max_in_flight")?).filter(|n| *n > 0),
+            },
             gc: Gc {
                 interval: (interval > Duration::ZERO).then_some(interval),
                 grace: self.duration("gc.grace")?,

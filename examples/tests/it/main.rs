@@ -1,4 +1,20 @@
-//! The example server as its users meet it: a process of its own, real sockets, real files, real kill -9.
+//! The example programs as their users run them: as processes, over HTTP and by real clients.
 
-mod server;
-mod survival;
+mod clients;
+mod configuration;
+mod disk_full;
+mod face;
+mod http;
+mod image;
+mod kill;
+mod large;
+mod many;
+mod process;
+mod programs;
+mod stopping;
+mod tools;
+mod two_processes;
+#[allow(dead_code, reason = "the example uses all of it, the tests need the parsers")]
+#[path = "../../registry/config/units.rs"]
+mod units;
+mod units_properties;

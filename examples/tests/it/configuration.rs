@@ -1,0 +1,245 @@
+//! Settings: where they come from, which comes first, and what is said when one is wrong.
+
+use std::path::Path;
+use std::process::Output;
+
+use crate::process::{command, registry, texts};
+
+fn in_empty_dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The effective value of a key, as `config show` prints it, and where it came from.
+fn shown(output: &Output, key: &str) -> (String, String) {
+    let (text, errors) = texts(output);
+    assert!(output.status.success(), "{errors}");
+    let line = text.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap_or_else(|| panic!("no {key} in\n{text}"));
+    let (value, origin) = line.split_once(" = ").unwrap().1.rsplit_once(" # ").unwrap();
+    (value.to_owned(), origin.to_owned())
+}
+
+/// What is said of a configuration that is wrong; the exit code is 2.
+fn complaint(dir: &Path, file: &str, args: &[&str]) -> String {
+    std::fs::write(dir.join("registry.toml"), file).unwrap();
+    let output = registry(dir, &[&["--config", "registry.toml", "config", "show"], args].concat());
+    let (_, errors) = texts(&output);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    errors
+}
+
+#[test]
+fn the_example_file_sets_everything_to_its_default() {
+    let dir = in_empty_dir();
+    let (example, _) = texts(&registry(dir.path(), &["config", "example"]));
+    std::fs::write(dir.path().join("registry.toml"), &example).unwrap();
+    let values = |args: &[&str]| {
+        let output = registry(dir.path(), args);
+        let (text, errors) = texts(&output);
+        assert!(output.status.success(), "{errors}");
+        text.lines().map(|line| line.split_once(" # ").map_or(line, |(value, _)| value).to_owned()).collect::<Vec<_>>()
+    };
+    let defaults = values(&["config", "show"]);
+    assert_eq!(values(&["--config", "registry.toml", "config", "show"]), defaults);
+    // Every line of the one is a setting of the other, so neither forgets one.
+    let keys = |text: &str| text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();
+    assert_eq!(keys(&example), keys(&defaults.join("\n")));
+    assert!(!dir.path().join("data").exists(), "looking at the configuration makes nothing");
+}
+
+#[test]
+fn a_flag_counts_before_a_variable_before_the_file_before_the_default() {
+    let dir = in_empty_dir();
+    std::fs::write(dir.path().join("registry.toml"), "shutdown_timeout = \"1s\"\n[gc]\ninterval = \"2h\"\n").unwrap();
+    let show = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = command("registry");
+        command.current_dir(dir.path()).args(["config", "show"]).args(args).envs(variables.iter().copied());
+        command.output().unwrap()
+    };
+    let file = ["--config", "registry.toml"];
+    let flag = ["--config", "registry.toml", "--gc-interval", "4h"];
+    let variable = [("REGISTRY_GC_INTERVAL", "3h")];
+    assert_eq!(shown(&show(&[], &[]), "interval"), ("\"1h\"".into(), "default".into()));
+    assert_eq!(shown(&show(&file, &[]), "interval"), ("\"2h\"".into(), "registry.toml:3".into()));
+    assert_eq!(shown(&show(&file, &variable), "interval"), ("\"3h\"".into(), "environment variable REGISTRY_GC_INTERVAL".into()));
+    assert_eq!(shown(&show(&flag, &variable), "interval"), ("\"4h\"".into(), "flag --gc-interval".into()));
+    assert_eq!(shown(&show(&[], &[("REGISTRY_CONFIG", "registry.toml")]), "interval").0, "\"2h\"");
+    assert_eq!(shown(&show(&file, &[("REGISTRY_GC_INTERVAL", "")]), "interval").0, "\"2h\"", "an empty variable says nothing");
+    assert_eq!(shown(&show(&[], &[("RUST_LOG", "debug")]), "log").0, "\"debug\"");
+    assert_eq!(shown(&show(&[], &[("RUST_LOG", "debug"), ("REGISTRY_LOG", "warn")]), "log").0, "\"warn\"");
+}
+
+#[test]
+fn every_setting_can_be_given_in_all_three_ways() {
+    let dir = in_empty_dir();
+    let (example, _) = texts(&registry(dir.path(), &["config", "example"]));
+    let mut table = String::new();
+    let mut count = 0;
+    for line in example.lines().take_while(|line| *line != "[[zone]]") {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            table = format!("{name}.");
+        }
+        let Some((name, default)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { continue };
+        let key = format!("{table}{name}");
+        // Another value than the default, of its kind.
+        let value = match (name, default) {
+            ("url", _) => "sqlite:other.db",
+            ("listen" | "admin", _) => "127.0.0.1:1234",
+            ("data", _) => "elsewhere",
+            ("log", _) => "warn",
+            (_, "true" | "false") => "true",
+            (_, "\"text\"") => "json",
+            (_, "\"power-loss\"") => "process-crash",
+            (_, text) if text.contains("iB") => "7MiB",
+            (_, text) if text.starts_with('"') => "7m",
+            _ => "7",
+        };
+        let quoted = if matches!(value, "true" | "7") { value.to_owned() } else { format!("{value:?}") };
+        let text = if table.is_empty() {
+            format!("{name} = {quoted}\n")
+        } else {
+            format!("[{}]\n{name} = {quoted}\n", table.trim_end_matches('.'))
+        };
+        std::fs::write(dir.path().join("one.toml"), text).unwrap();
+        let flag = format!("--{}={value}", key.replace(['.', '_'], "-"));
+        let variable = format!("REGISTRY_{}", key.replace('.', "_").to_uppercase());
+        let run = |args: &[&str], variable: Option<&str>| {
+            let mut command = command("registry");
+            command.current_dir(dir.path()).args(["config", "show"]).args(args).envs(variable.map(|name| (name, value)));
+            let output = command.output().unwrap();
+            let (text, errors) = texts(&output);
+            assert!(output.status.success(), "{key}: {errors}");
+            let section =
+                if table.is_empty() { text.as_str() } else { text.split_once(&format!("[{}]\n", table.trim_end_matches('.'))).unwrap().1 };
+            section.lines().find_map(|line| line.strip_prefix(&format!("{name} = "))).unwrap().to_owned()
+        };
+        assert_eq!(run(&["--config", "one.toml"], None), format!("{quoted} # one.toml:{}", if table.is_empty() { 1 } else { 2 }));
+        assert_eq!(run(&[], Some(&variable)), format!("{quoted} # environment variable {variable}"));
+        assert_eq!(run(&[&flag], None), format!("{quoted} # flag {}", flag.split_once('=').unwrap().0));
+        count += 1;
+    }
+    assert!(count >= 20, "{count} settings were found in\n{example}");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_what_was_meant() {
+    let dir = in_empty_dir();
+    let text = complaint(dir.path(), "listen = \"127.0.0.1:0\"\n\n[gc]\nintervall = \"1h\"\n", &[]);
+    assert!(text.contains("registry.toml:4: gc.intervall: there is no such setting; did you mean gc.interval?"), "{text}");
+    let text = complaint(dir.path(), "[storage]\ndriver = \"s3\"\n", &[]);
+    assert!(text.contains("registry.toml:1: storage: there is no such setting"), "{text}");
+    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\npaht = \"b\"\n", &[]);
+    assert!(text.contains("registry.toml:3: zone.paht: there is no such setting; did you mean path?"), "{text}");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_where_it_stands_and_what_is_wanted() {
+    let dir = in_empty_dir();
+    let cases = [
+        ("[gc]\ngrace = \"soon\"\n", "registry.toml:2: gc.grace: \"soon\" is not a number with ms, s, m, h, d or w"),
+        ("read_only = \"yes\"\n", "registry.toml:1: read_only: must be true or false, without quotes"),
+        ("listen = 5000\n", "registry.toml:1: listen: must be a text in quotes"),
+        ("listen = \"5000\"\n", "registry.toml:1: listen: \"5000\" is not an address and a port"),
+        ("log_format = \"xml\"\n", "registry.toml:1: log_format: \"xml\" is not one of text, json"),
+        ("max_manifest_size = \"4 parsecs\"\n", "registry.toml:1: max_manifest_size: \"4 parsecs\" is not a number with B, KiB"),
+        ("worker_threads = -1\n", "registry.toml:1: worker_threads: \"-1\" is not a whole number"),
+        ("log = \"info,=,\"\n", "registry.toml:1: log: "),
+        ("listen = \"127.0.0.1:0\nadmin = 1\n", "registry.toml:1: not valid TOML"),
+        ("[metadata]\nurl = \"mysql://u:secret@h/d\"\n", "registry.toml:2: metadata.url: must be sqlite:PATH or postgres://"),
+        ("zone = \"here\"\n", "registry.toml:1: zone: a zone begins with [[zone]]"),
+        ("[[zone]]\nname = \"Über\"\n", "registry.toml:2: zone.name: must be 1 to 64 of a-z"),
+        ("[[zone]]\ndurability = \"none\"\n", "registry.toml:2: zone.durability: must be \"power-loss\" or \"process-crash\""),
+        ("[[zone]]\nverify_reads = \"stale(0)\"\n", "registry.toml:2: zone.verify_reads: "),
+    ];
+    for (file, wanted) in cases {
+        let text = complaint(dir.path(), file, &[]);
+        assert!(text.contains(wanted) && !text.contains("secret"), "{file:?}: {text}");
+    }
+    let text = complaint(dir.path(), "", &["--gc-grace", "soon"]);
+    assert!(text.contains("flag --gc-grace: gc.grace: \"soon\""), "{text}");
+    let text = complaint(dir.path(), "", &["--zone", "here"]);
+    assert!(text.contains("flag --zone: zone: \"here\" is not key=value"), "{text}");
+}
+
+#[test]
+fn what_needs_replication_is_refused_rather_than_half_done() {
+    let dir = in_empty_dir();
+    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\n[[zone]]\nname = \"b\"\n", &[]);
+    assert!(text.contains("registry.toml:3: zone: more than one zone needs the replication crate"), "{text}");
+    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\ntype = \"swift\"\nauth_version = 3\n", &[]);
+    assert!(text.contains("registry.toml:3: zone.type: a zone of type \"swift\" needs the replication crate"), "{text}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let dir = in_empty_dir();
+    let output = registry(dir.path(), &["--config", "nowhere.toml", "config", "show"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(texts(&output).1.contains("cannot read the configuration file nowhere.toml"));
+}
+
+#[test]
+fn a_zone_may_be_given_by_file_variable_or_flag() {
+    let dir = in_empty_dir();
+    std::fs::write(dir.path().join("registry.toml"), "[[zone]]\nname = \"file\"\npath = \"./zone\"\nverify_reads = \"stale(7d)\"\n")
+        .unwrap();
+    let show = |args: &[&str], variable: Option<&str>| {
+        let mut command = command("registry");
+        command.current_dir(dir.path()).args(["config", "show"]).args(args).envs(variable.map(|zone| ("REGISTRY_ZONE", zone)));
+        let (text, errors) = texts(&command.output().unwrap());
+        assert_eq!(errors, "");
+        text.split_once("[[zone]]").unwrap().1.to_owned()
+    };
+    let file = ["--config", "registry.toml"];
+    assert!(show(&[], None).contains("name = \"local\"\ntype = \"filesystem\"\npath = \"./data/local\""));
+    let zone = show(&file, None);
+    assert!(
+        zone.contains("name = \"file\"") && zone.contains("path = \"./zone\"") && zone.contains("verify_reads = \"stale(7d)\""),
+        "{zone}"
+    );
+    let zone = show(&file, Some("name=variable,durability=process-crash"));
+    assert!(zone.contains("name = \"variable\"") && zone.contains("durability = \"process-crash\""), "{zone}");
+    assert!(show(&["--zone", "name=flag"], Some("name=variable")).contains("name = \"flag\""));
+}
+
+#[test]
+fn secrets_come_from_a_file_or_a_variable_and_are_never_shown() {
+    let dir = in_empty_dir();
+    let secret = "postgres://user:hunter2@db.example/registry";
+    std::fs::write(dir.path().join("url"), format!("{secret}\n")).unwrap();
+    std::fs::write(dir.path().join("file.toml"), "[metadata]\nurl_file = \"url\"\n").unwrap();
+    std::fs::write(dir.path().join("variable.toml"), "[metadata]\nurl = \"postgres://user:${PASSWORD}@db.example/registry\"\n").unwrap();
+    let runs: [(&[&str], (&str, &str)); 5] = [
+        (&["--config", "file.toml"], ("UNUSED", "")),
+        (&["--config", "variable.toml"], ("PASSWORD", "hunter2")),
+        (&["--metadata-url-file", "url"], ("UNUSED", "")),
+        (&[], ("REGISTRY_METADATA_URL_FILE", "url")),
+        (&[], ("REGISTRY_METADATA_URL", secret)),
+    ];
+    for (args, variable) in runs {
+        let output = command("registry").current_dir(dir.path()).args(["config", "show"]).args(args).envs([variable]).output().unwrap();
+        assert_eq!(shown(&output, "url").0, "\"postgres://[redacted]@db.example/registry\"");
+        let (text, errors) = texts(&output);
+        assert!(!text.contains("hunter2") && !errors.contains("hunter2"), "{text}{errors}");
+    }
+    // Nor when the database cannot be reached, nor in --help.
+    let unreachable = "postgres://user:hunter2@127.0.0.1:1/registry";
+    let output = registry(dir.path(), &["--metadata-url", unreachable, "validate"]);
+    let (text, errors) = texts(&output);
+    assert!(output.status.code() == Some(1) && errors.contains("cannot open the PostgreSQL database"), "{errors}");
+    assert!(!text.contains("hunter2") && !errors.contains("hunter2"), "{text}{errors}");
+    let help = command("registry").arg("--help").env("REGISTRY_METADATA_URL", secret).output().unwrap();
+    assert!(!texts(&help).0.contains("hunter2"));
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_is_an_error() {
+    let dir = in_empty_dir();
+    let text = complaint(dir.path(), "[metadata]\nurl = \"postgres://u:${NO_SUCH_VARIABLE}@h/d\"\n", &[]);
+    assert!(text.contains("registry.toml:2: metadata.url: the environment variable NO_SUCH_VARIABLE is not set"), "{text}");
+    let text = complaint(dir.path(), "[metadata]\nurl = \"postgres://u:${NO\"\n", &[]);
+    assert!(text.contains("a ${ without its }"), "{text}");
+    let text = complaint(dir.path(), "[metadata]\nurl_file = \"nowhere\"\n", &[]);
+    assert!(text.contains("registry.toml:2: metadata.url_file: cannot read \"nowhere\""), "{text}");
+    let text = complaint(dir.path(), "[metadata]\nurl = \"sqlite:a\"\nurl_file = \"nowhere\"\n", &[]);
+    assert!(text.contains("metadata.url is given too; leave one of them"), "{text}");
+}
