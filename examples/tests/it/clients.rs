@@ -140,7 +140,8 @@ fn podman_pulls_tags_and_pushes() {
     if !have("podman") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    // podman takes the path for a name, and names have no capitals.
+    let dir = tempfile::Builder::new().prefix(&registry_core::random_id()).rand_bytes(0).tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"), &[]);
     let (here, there, source) = (dir.path().join("here"), dir.path().join("there"), dir.path().join("source"));
     std::fs::create_dir_all(&here).unwrap();
