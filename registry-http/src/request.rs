@@ -88,14 +88,12 @@ pub(crate) async fn answer(app: Arc<App>, request: Request) -> Response {
         request_id = text,
         method = parts.method.as_str(),
         route = split.kind.as_str(),
-        repository = tracing::field::Empty,
-        status = tracing::field::Empty,
-        bytes = tracing::field::Empty,
+        repository = split.name_to_log(),
     );
     let report = Report::begin(Arc::clone(&app), split.kind, &parts.method, span.clone());
     let overload = report.running > app.options.max_in_flight;
     let mut call = Call { app: &app, parts: &parts, kind: split.kind, body: Some(body), report: Some(report) };
-    let mut response = route(&mut call, split, overload, text, &span).instrument(span.clone()).await;
+    let mut response = route(&mut call, split, overload, text).instrument(span).await;
     if call.body.as_ref().is_some_and(|body| !body.is_end_stream()) {
         // Nobody looked at the body: it is still to be drained, so that the client can read its answer.
         drop(call.body());
@@ -114,7 +112,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request) -> Response {
     response
 }
 
-async fn route(call: &mut Call<'_>, split: Split<'_>, overload: bool, request_id: &str, span: &tracing::Span) -> Response {
+async fn route(call: &mut Call<'_>, split: Split<'_>, overload: bool, request_id: &str) -> Response {
     let target = if overload {
         let failure = Failure::new(Code::TooManyRequests, "too many requests at a time; try again");
         Err(failure.with_header(RETRY_AFTER, HeaderValue::from_static("1")))
@@ -125,9 +123,6 @@ async fn route(call: &mut Call<'_>, split: Split<'_>, overload: bool, request_id
         Ok(target) => target,
         Err(failure) => return failure.into_response(split.kind, None, request_id),
     };
-    if let Some(repository) = target.repository() {
-        span.record("repository", repository.as_str());
-    }
     let mut response = match dispatch(call, &target).await {
         Ok(response) => response,
         Err(failure) => failure.into_response(split.kind, Some(&target), request_id),
@@ -151,23 +146,24 @@ fn check(call: &Call<'_>, split: Split<'_>) -> Result<Target, Failure> {
     split.target()
 }
 
+/// Each handler is boxed but the one that is called most: the futures of all of them side by side would be copied for every request.
 async fn dispatch(call: &mut Call<'_>, target: &Target) -> Result<Response, Failure> {
     let method = call.parts.method.as_str();
     match (target, method) {
         (Target::Base, _) => Ok(json("application/json", &serde_json::Map::new())),
-        (Target::Catalog, _) => lists::catalog(call).await,
-        (Target::Tags(name), _) => lists::tags(call, name).await,
-        (Target::Referrers(name, digest), _) => referrers::list(call, name, digest).await,
+        (Target::Catalog, _) => Box::pin(lists::catalog(call)).await,
+        (Target::Tags(name), _) => Box::pin(lists::tags(call, name)).await,
+        (Target::Referrers(name, digest), _) => Box::pin(referrers::list(call, name, digest)).await,
         (Target::Manifest(name, reference), "GET" | "HEAD") => manifests::get(call, name, reference).await,
-        (Target::Manifest(name, reference), "PUT") => manifests::put(call, name, reference).await,
-        (Target::Manifest(name, reference), _) => manifests::delete(call, name, reference).await,
-        (Target::Blob(name, digest), "GET" | "HEAD") => blobs::get(call, name, digest).await,
-        (Target::Blob(name, digest), _) => blobs::delete(call, name, digest).await,
-        (Target::UploadStart(name), _) => uploads::start(call, name).await,
-        (Target::Upload(name, id), "GET" | "HEAD") => uploads::status(call, name, id).await,
-        (Target::Upload(name, id), "PATCH") => uploads::append(call, name, id).await,
-        (Target::Upload(name, id), "PUT") => uploads::finish(call, name, id).await,
-        (Target::Upload(name, id), _) => uploads::cancel(call, name, id).await,
+        (Target::Manifest(name, reference), "PUT") => Box::pin(manifests::put(call, name, reference)).await,
+        (Target::Manifest(name, reference), _) => Box::pin(manifests::delete(call, name, reference)).await,
+        (Target::Blob(name, digest), "GET" | "HEAD") => Box::pin(blobs::get(call, name, digest)).await,
+        (Target::Blob(name, digest), _) => Box::pin(blobs::delete(call, name, digest)).await,
+        (Target::UploadStart(name), _) => Box::pin(uploads::start(call, name)).await,
+        (Target::Upload(name, id), "GET" | "HEAD") => Box::pin(uploads::status(call, name, id)).await,
+        (Target::Upload(name, id), "PATCH") => Box::pin(uploads::append(call, name, id)).await,
+        (Target::Upload(name, id), "PUT") => Box::pin(uploads::finish(call, name, id)).await,
+        (Target::Upload(name, id), _) => Box::pin(uploads::cancel(call, name, id)).await,
     }
 }
 

@@ -124,7 +124,12 @@ pub(crate) fn split(path: &str) -> Split<'_> {
     if split.kind != Kind::UploadStart && split.kind != Kind::Tags && split.last.is_empty() { unknown } else { split }
 }
 
-impl Split<'_> {
+impl<'a> Split<'a> {
+    /// The name as it was asked for, if it could be one. A path has no line breaks or spaces, and what stays encoded does no harm in a log.
+    pub(crate) fn name_to_log(&self) -> &'a str {
+        if self.name.len() <= RepositoryName::MAX_LEN { self.name } else { "" }
+    }
+
     /// Parses the parts.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
         let name = || -> Result<RepositoryName, Failure> {

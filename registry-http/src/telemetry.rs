@@ -147,7 +147,6 @@ impl Drop for Report {
         cell.duration.record(duration);
         cell.sent.increment(self.sent);
         if !self.span.is_disabled() {
-            self.span.record("status", status).record("bytes", self.sent);
             let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
             tracing::info!(target: "registry_http::access", parent: &self.span, status, bytes = self.sent, micros, failed = self.failed, "answered");
         }

@@ -123,7 +123,10 @@ fn a_failure_inside_is_logged_with_the_request_s_id() {
 fn what_a_client_names_cannot_forge_lines_of_the_log() {
     let log = log_of(async {
         let fixture = Fixture::new();
-        fixture.request("GET", "/v2/a%0AERROR%20forged/tags/list").header("x-request-id", "x y").send().await.assert(400);
+        let uri = "/v2/a%0AERROR%20forged%22/tags/list";
+        fixture.request("GET", uri).header("x-request-id", "x\" status=\"y").send().await.assert(400);
+        fixture.get(&format!("/v2/{}/tags/list", "long/".repeat(1000) + "x")).await.assert(400);
     });
-    assert!(!log.lines().any(|line| line.starts_with("ERROR") || line.contains("forged")), "{log}");
+    assert!(!log.lines().any(|line| line.starts_with("ERROR") || line.contains("ERROR forged")), "{log}");
+    assert!(!log.contains("x\" status") && !log.contains("long/long"), "{log}");
 }
