@@ -11,7 +11,7 @@ use std::io::Write as _;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{Config, Values, args};
+use crate::config::{Config, Values, args, unknown_variables};
 use crate::failure::Failure;
 use crate::logging;
 
@@ -75,6 +75,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     let config = values.resolve()?;
     logging::start(&config);
+    for (name, problem) in unknown_variables() {
+        tracing::warn!("environment variable {name}: {problem}");
+    }
     match command {
         Command::Serve => on_threads(&config, serve::run(&config)),
         Command::Validate(options) => on_threads(&config, validate::run(&config, &options)),

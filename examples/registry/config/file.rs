@@ -77,8 +77,9 @@ impl Reader<'_> {
             return Err(ConfigError::value(origin, "zone", "a zone begins with [[zone]], with two brackets"));
         };
         for table in tables {
+            let origin = self.origin(table);
             let DeValue::Table(table) = table.get_ref() else {
-                return Err(ConfigError::value(origin, "zone", "a zone begins with [[zone]]"));
+                return Err(ConfigError::value(&origin, "zone", "a zone begins with [[zone]]"));
             };
             let mut zone = ZoneKeys::new(origin.clone());
             for (name, value) in table {
@@ -149,7 +150,7 @@ fn known_keys() -> Vec<&'static str> {
 }
 
 /// What to say of a key that nobody knows.
-pub(crate) fn unknown(key: &str, known: &[&'static str]) -> String {
+pub(crate) fn unknown(key: &str, known: &[&str]) -> String {
     let best = known.iter().map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
     match best {
         Some((distance, known)) if distance <= 3 && distance < key.len() => format!("there is no such setting; did you mean {known}?"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
+use super::file::unknown;
 use super::origin::{ConfigError, Given, Origin};
 use super::settings::{Kind, SETTINGS, Setting};
 use super::zone::ZoneKeys;
@@ -110,4 +111,15 @@ pub(crate) fn layers(matches: &ArgMatches) -> Result<Layers, ConfigError> {
         }
     }
     Ok(layers)
+}
+
+/// Variables that look like settings and are none, each with what to say of it. Only worth a warning: Kubernetes and Docker set some of this form
+/// (`REGISTRY_PORT_5000_TCP`) for a service that is called registry.
+pub(crate) fn unknown_variables() -> Vec<(String, String)> {
+    let known: Vec<_> = args().iter().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned())).collect();
+    let known: Vec<_> = known.iter().map(String::as_str).collect();
+    let of_others = |name: &str| ["REGISTRY_TEST_", "REGISTRY_PORT", "REGISTRY_SERVICE_"].iter().any(|prefix| name.starts_with(prefix));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown_names = names.filter(|name| name.starts_with("REGISTRY_") && !of_others(name) && !known.contains(&name.as_str()));
+    unknown_names.map(|name| (unknown(&name, &known), name)).map(|(problem, name)| (name, problem)).collect()
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-pub(crate) use self::flags::args;
+pub(crate) use self::flags::{args, unknown_variables};
 pub(crate) use self::origin::{ConfigError, Given, Origin};
 use self::settings::{Kind, SETTINGS, Setting};
 pub(crate) use self::show::{example, show};

@@ -161,6 +161,18 @@ fn a_wrong_value_is_named_with_where_it_stands_and_what_is_wanted() {
 }
 
 #[test]
+fn a_variable_that_is_no_setting_is_warned_of() {
+    let dir = in_empty_dir();
+    let variables =
+        [("REGISTRY_LISTN", "127.0.0.1:0"), ("REGISTRY_PORT_5000_TCP", "tcp://10.0.0.1:5000"), ("REGISTRY_SERVICE_HOST", "10.0.0.1")];
+    let output = command("registry").current_dir(dir.path()).arg("validate").envs(variables).output().unwrap();
+    let (_, errors) = texts(&output);
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("environment variable REGISTRY_LISTN: there is no such setting; did you mean REGISTRY_LISTEN?"), "{errors}");
+    assert!(!errors.contains("10.0.0.1") && !errors.contains("REGISTRY_PORT") && !errors.contains("REGISTRY_SERVICE"), "{errors}");
+}
+
+#[test]
 fn what_needs_replication_is_refused_rather_than_half_done() {
     let dir = in_empty_dir();
     let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\n[[zone]]\nname = \"b\"\n", &[]);
