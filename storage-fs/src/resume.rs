@@ -62,7 +62,7 @@ fn later_epoch(shared: &Shared, token: &UploadToken, from: &Staged, mine: &Stage
 }
 
 /// Makes the file at `path` ours, or a copy of its first `offset` bytes; `None` if the name went to another file meanwhile.
-fn claim(shared: &Arc<Shared>, path: &str, file: File, offset: u64, mine: &Staged) -> Result<Option<File>> {
+pub(crate) fn claim(shared: &Arc<Shared>, path: &str, file: File, offset: u64, mine: &Staged) -> Result<Option<File>> {
     let error = |error: io::Error| told(&error, mine);
     let locked = shared.lock_patiently(&file).map_err(error)?;
     if !shared.names(path, &file).map_err(error)? {

@@ -4,6 +4,7 @@ use registry_core::blob::{BlobUpload, ResumeOptions, WriteOptions};
 use registry_core::{ErrorKind, UploadToken};
 
 use super::*;
+use crate::layout::Staged;
 
 /// What the old writer does when it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,46 @@ async fn a_stalled_writer_does_no_harm_whenever_and_however_it_comes_back() {
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_writer_is_told_and_its_file_has_no_name_any_more() {
+    let prefix = content(1, 1000);
+    for commit in [false, true] {
+        let scene = scene(&prefix).await;
+        let mut old = scene.a.resume(ResumeOptions::new(scene.token.clone(), 2)).await.unwrap();
+        old.write(content(2, BATCH)).await.unwrap();
+        let new = scene.b.resume(ResumeOptions::new(scene.token.clone(), 3)).await.unwrap();
+        let names = staged(scene.root.path());
+        assert!(names.len() == 1 && names[0].ends_with(".3.1.1000"), "{names:?}");
+        let refused = match commit {
+            false => old.suspend().await.unwrap_err(),
+            true => old.commit(&Digest::sha256(&[&prefix[..], &content(2, BATCH)[..]].concat())).await.unwrap_err(),
+        };
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        drop(new);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_went_to_another_file_meanwhile_is_not_claimed() {
+    // Between opening and locking: the file became a blob, and the name another's.
+    let root = scratch();
+    let store = FsBlobStore::open(root.path()).await.unwrap();
+    let shared = Arc::clone(&store.shared);
+    let mine = Staged::new(2);
+    let path = Staged::new(1).path();
+    for locked in [false, true] {
+        std::fs::write(root.path().join(&path), "a blob by now").unwrap();
+        let file = shared.sys.open_write(&path).unwrap();
+        std::fs::rename(root.path().join(&path), root.path().join("blob")).unwrap();
+        let holder = std::fs::File::open(root.path().join("blob")).unwrap();
+        assert!(!locked || crate::sys::lock(&holder).unwrap());
+        std::fs::write(root.path().join(&path), "another's").unwrap();
+        assert!(crate::resume::claim(&shared, &path, file, 3, &mine).unwrap().is_none());
+        assert_eq!(std::fs::read(root.path().join("blob")).unwrap(), b"a blob by now");
+        assert_eq!(std::fs::read(root.path().join(&path)).unwrap(), b"another's");
     }
 }
 

@@ -5,6 +5,7 @@ mod model;
 mod opening;
 mod reading;
 mod suite;
+mod writing;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
