@@ -5,8 +5,8 @@ use axum::response::Response;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderValue, Method, StatusCode};
-use registry_core::blob::DownloadOptions;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use registry_core::blob::{ByteRange, DownloadOptions};
 use registry_core::{Digest, ErrorKind, RepositoryName};
 
 use super::{DOCKER_CONTENT_DIGEST, IMMUTABLE, empty, header};
@@ -18,6 +18,7 @@ use crate::request::Call;
 
 fn describe(response: &mut Response, tagged: &Tagged) {
     let headers = response.headers_mut();
+    headers.reserve(12);
     headers.insert(DOCKER_CONTENT_DIGEST, tagged.digest());
     headers.insert(ETAG, tagged.etag());
     headers.insert(CACHE_CONTROL, IMMUTABLE);
@@ -27,6 +28,13 @@ fn describe(response: &mut Response, tagged: &Tagged) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
+}
+
+/// The range to honour. Several headers are several ranges.
+fn asked_range(headers: &HeaderMap) -> Option<ByteRange> {
+    let mut values = headers.get_all(RANGE).iter();
+    let range = values.next()?.to_str().ok().and_then(parse_range)?;
+    values.next().is_none().then_some(range)
 }
 
 pub(crate) async fn get(call: &mut Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Response, Failure> {
@@ -61,8 +69,7 @@ pub(crate) async fn get(call: &mut Call<'_>, repository: &RepositoryName, digest
             return Ok(response);
         }
     }
-    let range = call.parts.headers.get(RANGE).filter(|_| tagged.range_applies(&call.parts.headers));
-    let range = range.and_then(|value| value.to_str().ok()).and_then(parse_range);
+    let range = asked_range(&call.parts.headers).filter(|_| tagged.range_applies(&call.parts.headers));
     let reader = match registry.blob(repository, digest, range).await {
         Err(error) if error.kind() == ErrorKind::RangeInvalid => {
             let size = error.offset();

@@ -22,6 +22,7 @@ pub(crate) async fn get(call: &mut Call<'_>, repository: &RepositoryName, refere
         let body = if call.parts.method == Method::HEAD { Body::empty() } else { Body::from(manifest.bytes) };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
+        headers.reserve(12);
         headers.insert(CONTENT_LENGTH, length.into());
         // A media type that no header can carry was never sent in one; nothing else is known of the bytes then.
         let content_type = HeaderValue::try_from(manifest.media_type);

@@ -95,8 +95,9 @@ async fn begin(call: &mut Call<'_>, repository: &RepositoryName, algorithm: Algo
 
 /// The announced place of the body, checked against its announced length before a byte is read.
 fn chunk_of(call: &Call<'_>, declared: Option<u64>) -> Result<Option<Chunk>, Failure> {
-    let Some(value) = call.parts.headers.get(CONTENT_RANGE) else { return Ok(None) };
-    let chunk = value.to_str().ok().and_then(parse_content_range);
+    let mut values = call.parts.headers.get_all(CONTENT_RANGE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let chunk = value.to_str().ok().and_then(parse_content_range).filter(|_| values.next().is_none());
     let chunk = chunk.ok_or_else(|| Failure::new(Code::BlobUploadInvalid, "the Content-Range is not <start>-<end>"))?;
     if declared.is_some_and(|length| length != chunk.len) {
         return Err(Failure::new(Code::SizeInvalid, "Content-Range and Content-Length contradict each other"));

@@ -110,6 +110,8 @@ async fn several_ranges_or_other_units_get_the_whole_blob() {
         assert_eq!(answer.assert(200).body, bytes, "{range}");
         assert_eq!(answer.maybe("content-range"), None, "{range}");
     }
+    let twice = fixture.request("GET", &uri).header("range", "bytes=0-1").header("range", "bytes=5-6").send().await;
+    assert_eq!(twice.assert(200).body, bytes);
     let head = fixture.request("HEAD", &uri).header("range", "bytes=0-5").send().await;
     assert_eq!(head.assert(200).header("content-length"), "4000", "a range is of GET only");
 }

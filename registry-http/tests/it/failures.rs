@@ -91,6 +91,21 @@ async fn a_head_of_a_blob_that_the_store_lost_is_404_so_that_clients_push_it_aga
     fixture.get_and_head(&format!("/v2/a/blobs/{digest}")).await.assert(200);
 }
 
+#[tokio::test]
+async fn a_store_that_gives_less_than_it_said_breaks_the_answer_off() {
+    let fixture = Fixture::new();
+    let bytes = content(500_000);
+    let uri = format!("/v2/a/blobs/{}", fixture.push("a", bytes.clone()).await);
+    for fault in [Fault::Truncate(300_000), Fault::Truncate(0), Fault::Cut(300_000)] {
+        for range in ["none", "bytes=1000-"] {
+            fixture.faults.fail_next(Op::Read, fault);
+            let answer = fixture.request("GET", &uri).header("range", range).send().await;
+            assert!(answer.broken, "{fault:?} {range}");
+        }
+    }
+    assert_eq!(fixture.get(&uri).await.assert(200).body, bytes);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_takes_its_time_is_not_the_client_s_fault() {
     let fixture = Fixture::new();

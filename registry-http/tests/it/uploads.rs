@@ -232,6 +232,9 @@ async fn a_malformed_content_range_is_400_and_the_upload_lives() {
                 .assert_error(400, "BLOB_UPLOAD_INVALID");
         }
     }
+    let twice =
+        fixture.request("PATCH", &location).header("content-range", "0-4").header("content-range", "5-9").body("01234").send().await;
+    twice.assert_error(400, "BLOB_UPLOAD_INVALID");
     uploading(&fixture.get(&location).await, 204, "0-0");
 }
 
@@ -311,6 +314,21 @@ async fn what_came_of_a_body_that_was_cut_off_is_kept() {
     pushed(&fixture, &answer, &digest, b"01012").await;
 }
 
+#[tokio::test]
+async fn a_body_that_ends_before_its_content_length_is_not_taken_for_whole() {
+    let fixture = Fixture::new();
+    let location = fixture.begin("a").await;
+    let short = fixture.request("PATCH", &location).header("content-length", "10").body(pieces(&[b"01", b"234"])).send().await;
+    short.assert_error(400, "BLOB_UPLOAD_INVALID");
+    uploading(&fixture.get(&location).await, 204, "0-4");
+    let digest = Digest::sha256(b"01234x");
+    let put =
+        fixture.request("PUT", &format!("{location}?digest={digest}")).header("content-length", "2").body(pieces(&[b"x"])).send().await;
+    put.assert_error(400, "BLOB_UPLOAD_INVALID");
+    fixture.get(&format!("/v2/a/blobs/{digest}")).await.assert(404);
+    uploading(&fixture.get(&location).await, 204, "0-5");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_stalls_is_answered_408_and_what_came_is_kept() {
     let fixture = Fixture::with(HttpOptions::default().with_body_idle_timeout(Duration::from_secs(60)));
@@ -380,6 +398,27 @@ async fn a_put_that_is_repeated_because_its_answer_was_lost_is_201_again() {
     }
     fixture.get(&location).await.assert_error(404, "BLOB_UPLOAD_UNKNOWN");
     fixture.request("PATCH", &location).body("x").send().await.assert_error(404, "BLOB_UPLOAD_UNKNOWN");
+}
+
+#[tokio::test]
+async fn a_put_that_is_repeated_with_its_bytes_is_201_again() {
+    let fixture = Fixture::new();
+    let digest = Digest::sha256(b"01234");
+    for range in [None, Some("0-4"), Some("3-4")] {
+        let location = fixture.begin("a").await;
+        let start = range.map_or(0, |range| range[..1].parse().unwrap());
+        if start > 0 {
+            fixture.request("PATCH", &location).body("012").send().await.assert(202);
+        }
+        for _ in 0..2 {
+            let mut request = fixture.request("PUT", &format!("{location}?digest={digest}"));
+            if let Some(range) = range {
+                request = request.header("content-range", range);
+            }
+            let answer = request.body(&"01234"[start..]).send().await;
+            pushed(&fixture, &answer, &digest, b"01234").await;
+        }
+    }
 }
 
 #[tokio::test]

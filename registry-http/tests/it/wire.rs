@@ -261,6 +261,20 @@ async fn a_client_that_sends_much_more_than_is_read_gets_its_answer_and_no_reset
 }
 
 #[tokio::test]
+async fn a_client_that_stops_sending_once_it_is_answered_sees_a_clean_end() {
+    let fixture = Fixture::new();
+    let server = Server::start(fixture.router.clone()).await;
+    for (lines, status) in refused(&fixture).await {
+        let mut wire = server.connect().await;
+        wire.head(&format!("{lines}\ncontent-length: 10000000000")).await;
+        // More than is read of a body that nobody wants, so that bytes are left when the connection ends.
+        wire.write(vec![7; 5 << 20]).await;
+        wire.answer(false).await.assert(status);
+        assert!(wire.is_closed().await, "{lines}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_or_half_a_word_is_closed() {
     let fixture = Fixture::new();
     let server = Server::with(fixture.router.clone(), ServeOptions::default().with_header_timeout(Duration::from_millis(200))).await;
