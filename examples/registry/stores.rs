@@ -101,18 +101,17 @@ async fn open_metadata(config: &Config, purpose: Purpose) -> Result<SqlMetadataS
                 .await
                 .map_err(failed)
         }
-        Database::Postgres(url) => {
+        Database::Postgres(url, schema) => {
             let failed = |error: Error| {
                 Failure::because("cannot open the PostgreSQL database", &error).hint(
                     "it is set by metadata.url (or metadata.url_file): does the server run, and are user, password and database right?",
                 )
             };
-            SqlMetadataStore::postgres(
-                url.expose(),
-                PostgresOptions::default().with_durability(durability).with_readers(config.connections),
-            )
-            .await
-            .map_err(failed)
+            let mut options = PostgresOptions::default().with_durability(durability).with_readers(config.connections);
+            if let Some(schema) = schema {
+                options = options.with_schema(schema);
+            }
+            SqlMetadataStore::postgres(url.expose(), options).await.map_err(failed)
         }
     }
 }

@@ -27,9 +27,9 @@ pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failur
     stores.close().await;
     let report = report.map_err(|error| Failure::because("garbage collection failed", &error))?;
     if options.json {
-        print_json(&as_json(&report))?
+        print_json(&as_json(&report))?;
     } else {
-        print(&as_text(&report))?
+        print(&as_text(&report))?;
     }
     match report.failed {
         0 => Ok(()),

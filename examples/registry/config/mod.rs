@@ -54,8 +54,8 @@ impl fmt::Debug for Secret {
 pub(crate) enum Database {
     /// An SQLite file.
     Sqlite(PathBuf),
-    /// A PostgreSQL server.
-    Postgres(Secret),
+    /// A PostgreSQL server, and the schema there if not the connection's own.
+    Postgres(Secret, Option<String>),
 }
 
 /// Everything that can be set.
@@ -254,7 +254,8 @@ impl Values {
             }
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Database::Postgres(Secret(url.to_owned())));
+            let schema = self.get("metadata.schema").text.clone();
+            return Ok(Database::Postgres(Secret(url.to_owned()), Some(schema).filter(|schema| !schema.is_empty())));
         }
         // The text itself may hold a password: it is not repeated.
         Err(ConfigError::value(&given.origin, "metadata.url", "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE"))

@@ -147,6 +147,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
                Several servers that share one database must share their zones too.",
     },
     Setting {
+        key: "metadata.schema",
+        kind: Kind::Text,
+        default: "",
+        value_name: "NAME",
+        help: "The schema of a PostgreSQL database that the tables are in, made if it is not there; the connection's own when empty.",
+    },
+    Setting {
         key: "metadata.connections",
         kind: Kind::Count,
         default: "8",

@@ -86,6 +86,7 @@ fn every_setting_can_be_given_in_all_three_ways() {
             ("listen" | "admin", _) => "127.0.0.1:1234",
             ("data", _) => "elsewhere",
             ("log", _) => "warn",
+            ("schema", _) => "other",
             (_, "true" | "false") => "true",
             (_, "\"text\"") => "json",
             (_, "\"power-loss\"") => "process-crash",

@@ -101,7 +101,7 @@ async fn fills_up(logs: &Path, data: &Path, disk: &Disk, args: &[&str]) {
         match status {
             // Some way of pushing the same content found room: then it is there.
             _ if answers.iter().any(|(status, other)| *status == 201 && other == content) => {
-                assert!(read.status == 200 && read.body == *content)
+                assert!(read.status == 200 && read.body == *content);
             }
             status => {
                 assert!(is_full(*status), "{status}");

@@ -86,15 +86,8 @@ impl Client {
     }
 
     /// The same, for tests in which the server must answer.
-    #[track_caller]
-    pub(crate) fn send<'a>(
-        &'a self,
-        method: &'a str,
-        path: &'a str,
-        headers: &'a [(&'a str, &'a str)],
-        body: &'a [u8],
-    ) -> impl Future<Output = Answer> + use<'a> {
-        async move { self.try_send(method, path, headers, body).await.unwrap_or_else(|error| panic!("{method} {path}: {error}")) }
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -9,6 +9,7 @@ mod image;
 mod kill;
 mod large;
 mod many;
+mod postgres;
 mod process;
 mod programs;
 mod stopping;
