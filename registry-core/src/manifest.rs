@@ -56,6 +56,8 @@ struct Document {
     artifact_type: Option<String>,
     config: Option<Object<Descriptor>>,
     layers: Option<Vec<Object<Descriptor>>>,
+    /// The layers of an ORAS artifact manifest (application/vnd.oci.artifact.manifest.v1+json), which never became part of the image-spec.
+    blobs: Option<Vec<Object<Descriptor>>>,
     manifests: Option<Vec<Object<Descriptor>>>,
     subject: Option<Object<Descriptor>>,
     annotations: Option<BTreeMap<String, String>>,
@@ -78,6 +80,15 @@ impl Descriptor {
             return Err(invalid(format!("a descriptor of {} bytes", self.size)).with_key(&self.digest));
         }
         self.digest.parse().map_err(|error: crate::DigestError| invalid(format!("a descriptor's digest: {error}")))
+    }
+
+    /// Children of an index that are no manifests: BuildKit keeps its cache as an index of layers and a configuration.
+    fn is_blob(&self) -> bool {
+        self.media_type.as_deref().is_some_and(|t| {
+            t.starts_with("application/vnd.oci.image.layer.")
+                || t.starts_with("application/vnd.docker.image.rootfs.")
+                || t == "application/vnd.buildkit.cacheconfig.v0"
+        })
     }
 
     /// Layers that stay at their vendor's (image-spec, `layer.md`, "Non-Distributable Layers"; Docker's foreign layers).
@@ -142,20 +153,34 @@ impl ParsedManifest {
         if document.schema_version.is_some_and(|version| version != 2) || document.schema_version.is_none() && is_known(&media_type) {
             return Err(invalid("schemaVersion is not 2"));
         }
-        let is_index = matches!(media_type.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST)
-            || !is_known(&media_type) && document.manifests.is_some();
-        if is_index && (document.config.is_some() || document.layers.is_some()) || !is_index && document.manifests.is_some() {
+        check_media_type(&media_type)?;
+        let has_children = document.manifests.is_some();
+        let has_content = document.config.is_some() || document.layers.is_some() || document.blobs.is_some();
+        let is_index =
+            matches!(media_type.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST) || !is_known(&media_type) && has_children;
+        if is_index && has_content || !is_index && has_children {
             return Err(invalid("it has the members of an image and of an index: which one is it?"));
+        }
+        if !has_content && !has_children {
+            return Err(invalid("it has neither config and layers nor manifests: what it refers to could not be kept"));
+        }
+        let descriptors = [&document.layers, &document.blobs, &document.manifests].into_iter().flatten().map(Vec::len).sum::<usize>();
+        if descriptors > MAX_DESCRIPTORS {
+            return Err(invalid(format!("it refers to {descriptors} things, and the limit is {MAX_DESCRIPTORS}")));
         }
         let subject = document.subject.as_ref().map(|subject| subject.0.digest()).transpose()?;
         let annotations = document.annotations.unwrap_or_default();
+        let artifact_type = document.artifact_type.filter(|t| !t.is_empty());
         if is_index {
-            let manifests = document.manifests.ok_or_else(|| invalid("an index without manifests"))?;
+            let children = document.manifests.ok_or_else(|| invalid("an index without manifests"))?;
+            let (blobs, manifests): (Vec<_>, Vec<_>) = children.iter().partition(|child| child.0.is_blob());
+            check_artifact_type(artifact_type.as_deref())?;
             return Ok(Self {
                 media_type,
-                manifests: digests(&manifests)?,
+                blobs: digests(blobs)?,
+                manifests: digests(manifests)?,
                 subject,
-                artifact_type: document.artifact_type.filter(|t| !t.is_empty()),
+                artifact_type,
                 annotations,
                 ..Self::default()
             });
@@ -163,20 +188,38 @@ impl ParsedManifest {
         if is_known(&media_type) && document.config.is_none() {
             return Err(invalid("an image manifest without config"));
         }
-        let layers = document.layers.unwrap_or_default();
+        let layers: Vec<_> = document.layers.into_iter().chain(document.blobs).flatten().collect();
         let (foreign, own): (Vec<_>, Vec<_>) = layers.iter().partition(|layer| layer.0.is_foreign());
-        Ok(Self {
-            media_type,
-            blobs: digests(document.config.iter().chain(own))?,
-            foreign: digests(foreign)?,
-            manifests: Vec::new(),
-            subject,
-            artifact_type: document
-                .artifact_type
-                .filter(|t| !t.is_empty())
-                .or_else(|| document.config.and_then(|config| config.0.media_type)),
-            annotations,
-        })
+        let blobs = digests(document.config.iter().chain(own))?;
+        let artifact_type = artifact_type.or_else(|| document.config.and_then(|config| config.0.media_type));
+        check_artifact_type(artifact_type.as_deref())?;
+        Ok(Self { media_type, blobs, foreign: digests(foreign)?, manifests: Vec::new(), subject, artifact_type, annotations })
+    }
+}
+
+/// More than any image, index or build cache has, and few enough for one transaction.
+const MAX_DESCRIPTORS: usize = 8_192;
+
+/// The longest media type: two names of at most 127 characters (RFC 6838, section 4.2) and the slash.
+const MAX_MEDIA_TYPE: usize = 255;
+
+/// A media type is served as a header, so it has to be one: `type/subtype`, each of RFC 6838's restricted characters.
+fn check_media_type(media_type: &str) -> Result<()> {
+    let name = |name: &str| {
+        name.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric())
+            && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'!' | b'#' | b'$' | b'&' | b'-' | b'^' | b'_' | b'.' | b'+'))
+    };
+    let good = media_type.len() <= MAX_MEDIA_TYPE && media_type.split_once('/').is_some_and(|(a, b)| name(a) && name(b));
+    if good { Ok(()) } else { Err(invalid("its media type is not a type/subtype of RFC 6838")) }
+}
+
+/// An artifact type should be a media type, but clients are not held to that.
+fn check_artifact_type(artifact_type: Option<&str>) -> Result<()> {
+    match artifact_type {
+        Some(text) if text.len() > MAX_MEDIA_TYPE || text.chars().any(char::is_control) => {
+            Err(invalid("its artifact type is not a media type"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,7 @@ mod token;
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ pub use self::options::{
 };
 pub use self::probe::{ProbeReport, ProbeStep, probe};
 pub use self::token::UploadToken;
-use crate::{Digest, Result, Timestamp};
+use crate::{Digest, Error, ErrorKind, Result, Timestamp};
 
 /// A stream of chunks. Nothing is read ahead of the consumer but what the store buffers for itself.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -80,6 +81,17 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes a blob; deleting one that is not there succeeds.
     async fn delete(&self, digest: &Digest) -> Result<()>;
+
+    /// [Deletes](Self::delete) a blob unless `deadline` has passed: then it is [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut), and nothing is deleted.
+    ///
+    /// For garbage collection, whose leave to delete is only for a while. A store that hands the work to a thread or a queue looks at the clock there,
+    /// as late as it can.
+    async fn delete_before(&self, digest: &Digest, deadline: Instant) -> Result<()> {
+        if tokio::time::Instant::now().into_std() >= deadline {
+            return Err(Error::new(ErrorKind::TimedOut, "too late to delete").with_key(digest));
+        }
+        self.delete(digest).await
+    }
 
     /// The blobs of one shard, or of all, in the order of their digests within a shard.
     fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo>;

@@ -142,8 +142,13 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
     async fn condemn(&self, digests: &[Digest], grace: Duration) -> Result<Vec<Digest>>;
 
     /// Takes up to `limit` blobs that were condemned at least `trash_delay` ago, or whose deletion another process began and never finished, and marks
-    /// them as being deleted for `lease`. The caller must end each delete within half the lease.
+    /// them as being deleted for `lease` and half of it, for a request that is on its way. The caller must send each delete within half the lease, and
+    /// [renew](Self::renew_deletion) the claim as long as one has not ended.
     async fn claim_deletions(&self, trash_delay: Duration, lease: Duration, limit: u32) -> Result<Vec<Deletion>>;
+
+    /// Keeps a claim whose delete is still on its way: nobody may write the blob for another `lease` and half of it.
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the claim is no longer the caller's.
+    async fn renew_deletion(&self, deletion: &Deletion, lease: Duration) -> Result<()>;
 
     /// Says that the bytes are gone. [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the claim is no longer the caller's.
     async fn complete_deletion(&self, deletion: &Deletion) -> Result<()>;

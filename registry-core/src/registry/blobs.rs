@@ -11,6 +11,12 @@ use crate::blob::{BlobInfo, BlobReader, ByteRange, ByteStream, ReadOptions, Writ
 use crate::metadata::{BlobLink, LinkBlob, MountBlob, Observation, UploadKey};
 use crate::{Digest, Error, ErrorKind, RepositoryName, Result};
 
+/// After how long it is worth a write that a blob was found right once more.
+const NEWS: Duration = Duration::from_secs(3600);
+
+/// The longest pause between attempts to link a blob whose bytes are in place.
+const LINK_PAUSE: Duration = Duration::from_secs(2);
+
 impl Registry {
     /// Tells a client that the repository has a blob, so that it need not push it: the answer holds for at least the grace period.
     ///
@@ -31,7 +37,8 @@ impl Registry {
         Ok(info)
     }
 
-    /// Opens a blob of the repository. A whole blob is verified on the way as [`VerifyReads`] says.
+    /// Opens a blob of the repository. A whole blob is verified on the way as [`VerifyReads`] says; parts of one that was found damaged are
+    /// [`ErrorKind::BlobUnknown`] until it is pushed again.
     pub async fn blob(&self, repository: &RepositoryName, digest: &Digest, range: Option<ByteRange>) -> Result<BlobReader> {
         let inner = &self.inner;
         let link = inner.metadata.blob_link(repository, digest).await?.ok_or_else(|| blob_unknown(digest))?;
@@ -47,8 +54,14 @@ impl Registry {
             inner.found_bad(digest, "its stored size is wrong").await;
             return Err(Error::new(ErrorKind::Corrupt, "the stored blob has the wrong size").with_key(digest));
         }
-        if range.is_none() && inner.must_verify(&link) {
-            reader.stream = Verified::stream(reader.stream, *digest, reader.info.size, Arc::clone(inner));
+        let whole = reader.range == (0..reader.info.size);
+        if link.suspect && !whole {
+            // Part of it cannot be checked.
+            return Err(blob_unknown(digest));
+        }
+        if whole && inner.must_verify(&link) {
+            let news = link.suspect || inner.clock.now().since(link.verified_at) > NEWS;
+            reader.stream = Verified::stream(reader.stream, *digest, reader.info.size, Arc::clone(inner), news);
         }
         Ok(reader)
     }
@@ -182,7 +195,7 @@ impl Inner {
         Ok(info)
     }
 
-    /// retain → link.
+    /// retain → link. The bytes are in place, and may have come over a slow line for hours: a database that is away for a moment is waited for.
     pub(super) async fn link(
         &self,
         repository: &RepositoryName,
@@ -190,9 +203,29 @@ impl Inner {
         generation: u64,
         upload: Option<(UploadKey, u64)>,
     ) -> Result<()> {
-        self.blobs.retain(&info.digest, repository.as_str()).await?;
         let link = LinkBlob { repository: repository.clone(), digest: info.digest, size: info.size, generation, upload };
-        self.metadata.link_blob(link).await
+        let (mut waited, mut pause) = (Duration::ZERO, Duration::from_millis(50));
+        loop {
+            let linked = async {
+                self.blobs.retain(&info.digest, repository.as_str()).await?;
+                self.metadata.link_blob(link.clone()).await
+            };
+            match linked.await {
+                Err(error) if error.is_retryable() && waited < self.options.deletion_patience => {
+                    tokio::time::sleep(pause).await;
+                    waited += pause;
+                    pause = (pause * 2).min(LINK_PAUSE);
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    // Bytes that may now be in the store without a row are given one, so that they are collected.
+                    if let Err(error) = self.metadata.intend_blob(&info.digest).await {
+                        tracing::debug!(digest = %info.digest, %error, "could not note a blob for collection");
+                    }
+                    return Err(error);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Repeats `work` (intend → commit → link) while it loses to a deletion.

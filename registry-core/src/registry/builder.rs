@@ -113,7 +113,8 @@ impl RegistryBuilder {
         self
     }
 
-    /// How long a process may take over deleting one blob before another takes over; two minutes by default. A delete is given up after half of it.
+    /// How long a process may take over deleting one blob before another takes over; two minutes by default. A delete that
+    /// has not been sent after half of it is not sent any more; one that has is waited for.
     pub fn delete_lease(mut self, lease: Duration) -> Self {
         self.options.delete_lease = lease;
         self

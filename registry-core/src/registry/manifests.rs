@@ -124,37 +124,76 @@ impl Registry {
 
     /// The tags of a repository in lexical order. [`ErrorKind::RepositoryUnknown`] if it is not known.
     pub async fn tags(&self, repository: &RepositoryName, page: &Page) -> Result<Vec<Tag>> {
+        check_text(page.after.as_deref())?;
         let tags = self.inner.metadata.tags(repository, page).await?;
         tags.ok_or_else(|| Error::new(ErrorKind::RepositoryUnknown, "the repository is not known").with_key(repository))
     }
 
     /// The repositories that hold a manifest, in lexical order.
     pub async fn repositories(&self, page: &Page) -> Result<Vec<RepositoryName>> {
+        check_text(page.after.as_deref())?;
         self.inner.metadata.repositories(page).await
     }
 
     /// What refers to a manifest. Unknown repositories and subjects have no referrers.
     ///
-    /// A page ends after [`ReferrersQuery::limit`] items, or where its descriptors reach 4 MiB less some room for the rest of an index.
+    /// A page ends after [`ReferrersQuery::limit`] items, or before its descriptors, as JSON, pass 4 MiB less some room for the rest of an index; at
+    /// least one is on it. No more than a few times that is ever in memory.
     pub async fn referrers(&self, query: &ReferrersQuery) -> Result<Referrers> {
-        const MAX_BYTES: usize = (4 << 20) - (64 << 10);
-        let mut probe = query.clone();
-        probe.limit = query.limit.saturating_add(1);
-        let mut items = self.inner.metadata.referrers(&probe).await?;
-        let mut keep = items.len().min(usize::try_from(query.limit).unwrap_or(usize::MAX));
-        let mut bytes = 0;
-        for (index, item) in items.iter().enumerate().take(keep) {
-            // JSON may double the length of a text by escaping; the fixed members take some 300 bytes.
-            bytes += 300 + 2 * item.annotations.iter().map(|(k, v)| k.len() + v.len() + 6).sum::<usize>();
-            bytes += 2 * (item.media_type.len() + item.artifact_type.as_ref().map_or(0, String::len));
-            if bytes > MAX_BYTES && index > 0 {
-                keep = index;
-                break;
+        check_text(query.artifact_type.as_deref())?;
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let mut page = Referrers::default();
+        let (mut bytes, mut step) = (0, FIRST_STEP);
+        let mut part = query.clone();
+        while page.items.len() < limit {
+            let wanted = step.min(limit - page.items.len());
+            part.limit = u32::try_from(wanted + 1).unwrap_or(u32::MAX);
+            let mut found = self.inner.metadata.referrers(&part).await?;
+            let more = found.len() > wanted;
+            found.truncate(wanted);
+            for item in found {
+                bytes += json_len(&item);
+                if bytes > MAX_PAGE_BYTES && !page.items.is_empty() {
+                    page.next = page.items.last().map(|item| item.digest);
+                    return Ok(page);
+                }
+                part.after = Some(item.digest);
+                page.items.push(item);
             }
+            if !more {
+                page.next = None;
+                return Ok(page);
+            }
+            page.next = part.after;
+            // Small ones come in large steps, large ones never more than fill another page.
+            step = (MAX_PAGE_BYTES * page.items.len() / bytes.max(1)).clamp(FIRST_STEP, 1_000);
         }
-        let more = items.len() > keep;
-        items.truncate(keep);
-        Ok(Referrers { next: items.last().filter(|_| more).map(|item| item.digest), items })
+        Ok(page)
+    }
+}
+
+/// How many referrers are asked for before it is known how large they are. A manifest, and so its annotations, may have 4 MiB.
+const FIRST_STEP: usize = 4;
+
+/// 4 MiB is what clients have to accept of an index.
+const MAX_PAGE_BYTES: usize = (4 << 20) - (64 << 10);
+
+/// The length of a referrer's descriptor in JSON, at least.
+fn json_len(item: &Referrer) -> usize {
+    // The fixed members, with the longest digest and size.
+    const FIXED: usize = 300;
+    let text = |text: &str| serde_json::to_string(text).map_or(text.len(), |json| json.len());
+    let annotations: usize = item.annotations.iter().map(|(k, v)| text(k) + text(v) + 2).sum();
+    FIXED + annotations + text(&item.media_type) + item.artifact_type.as_deref().map_or(0, text)
+}
+
+/// Text that a client gives to look for: no name or type has control characters in it, and not every database takes them.
+fn check_text(text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) if text.len() > 1024 || text.chars().any(char::is_control) => {
+            Err(Error::new(ErrorKind::InvalidInput, "no name or type is like that"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -66,7 +66,7 @@ impl Registry {
     /// Appends the last bytes, if any, and makes the upload the blob of this digest.
     ///
     /// [`ErrorKind::DigestInvalid`] if the content has another digest, and [`ErrorKind::RangeInvalid`] as with [`append`](Self::append): the upload lives
-    /// on. Finishing again what was finished succeeds for some minutes, for clients that missed the answer.
+    /// on where it stood before this call. Finishing again what was finished succeeds for some minutes, for clients that missed the answer.
     pub async fn finish_upload(
         &self,
         key: &UploadKey,
@@ -111,7 +111,9 @@ impl Registry {
                 Err(error) if error.kind() == ErrorKind::Conflict => return Err(inner.superseded(&key, error).await),
                 Err(error) => return Err(error),
             }
-            inner.commit(&key, open.epoch, &mut *upload, &digest).await
+            // What this request brought is kept only if it was right: a client that is refused sends all of it again.
+            let keep = upload.offset() == open.session.offset;
+            inner.commit(&key, open.epoch, &mut *upload, &digest, keep).await
         })
         .await
     }
@@ -183,7 +185,7 @@ impl Inner {
     }
 
     /// intend → commit → link and end of the session.
-    async fn commit(&self, key: &UploadKey, epoch: u64, upload: &mut dyn BlobUpload, digest: &Digest) -> Result<BlobInfo> {
+    async fn commit(&self, key: &UploadKey, epoch: u64, upload: &mut dyn BlobUpload, digest: &Digest, keep: bool) -> Result<BlobInfo> {
         let committed = async {
             let intent = self.intend(digest).await?;
             Ok::<_, Error>((upload.commit(digest).await?, intent))
@@ -191,8 +193,8 @@ impl Inner {
         let (info, intent) = match committed.await {
             Ok(committed) => committed,
             Err(error) if error.kind() == ErrorKind::Conflict => return Err(self.superseded(key, error).await),
-            Err(error) if error.kind() == ErrorKind::DigestInvalid || error.is_retryable() => {
-                // The bytes are good, only the digest was wrong or the moment: keep them, whatever comes of it.
+            Err(error) if keep && (error.kind() == ErrorKind::DigestInvalid || error.is_retryable()) => {
+                // Only the digest was wrong, or the moment. The session stands where it stood, under this writer's hand.
                 if let Err(error) = self.put_aside(key, epoch, upload).await {
                     tracing::warn!(upload = key.id, %error, "could not put an upload aside");
                 }

@@ -22,6 +22,8 @@ pub(super) struct Verified {
     seen: u64,
     held: Option<Bytes>,
     registry: Arc<Inner>,
+    /// Whether it is news that the bytes are right.
+    note_good: bool,
     state: State,
 }
 
@@ -33,9 +35,9 @@ enum State {
 }
 
 impl Verified {
-    pub(super) fn stream(inner: ByteStream, digest: Digest, size: u64, registry: Arc<Inner>) -> ByteStream {
+    pub(super) fn stream(inner: ByteStream, digest: Digest, size: u64, registry: Arc<Inner>, note_good: bool) -> ByteStream {
         let hasher = Some(Hasher::new(digest.algorithm()));
-        Box::pin(Self { inner, hasher, digest, size, seen: 0, held: None, registry, state: State::Reading })
+        Box::pin(Self { inner, hasher, digest, size, seen: 0, held: None, registry, note_good, state: State::Reading })
     }
 
     /// All bytes are here: compares, and says what to note and what to yield.
@@ -43,12 +45,15 @@ impl Verified {
         let found = self.hasher.take().map(Hasher::finalize);
         let (registry, digest) = (Arc::clone(&self.registry), self.digest);
         if found == Some(digest) && self.seen == self.size {
-            let note = Box::pin(async move {
-                if let Err(error) = registry.metadata.observe_blob(&digest, Observation::Verified).await {
-                    tracing::warn!(%digest, %error, "could not note a verified blob");
-                }
-            });
-            return State::Noting(note, self.held.take().map(Ok));
+            if self.note_good {
+                // The client need not wait for this to be written down.
+                drop(tokio::spawn(async move {
+                    if let Err(error) = registry.metadata.observe_blob(&digest, Observation::Verified).await {
+                        tracing::warn!(%digest, %error, "could not note a verified blob");
+                    }
+                }));
+            }
+            return State::Noting(Box::pin(std::future::ready(())), self.held.take().map(Ok));
         }
         let note = Box::pin(async move { registry.found_bad(&digest, "its stored bytes have another digest").await });
         let error = Error::new(ErrorKind::Corrupt, "the stored bytes have another digest").with_key(digest);

@@ -1,7 +1,7 @@
 //! [`Delayed`]: a store whose every call takes a random while before and after its effect, so that concurrent work meets at every await point.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +15,10 @@ use crate::metadata::{
     BlobLink, Deletion, Event, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest, Referrer,
     ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
 };
-use crate::{BlobStore, BlobUpload, Digest, MetadataStore, NamedObjects, Reference, RepositoryName, Result, Tag, Timestamp, UploadToken};
+use crate::{
+    BlobStore, BlobUpload, Digest, Error, ErrorKind, MetadataStore, NamedObjects, Reference, RepositoryName, Result, Tag, Timestamp,
+    UploadToken,
+};
 
 /// A [`BlobStore`] or [`MetadataStore`] that dawdles. With tokio's time paused, a seed gives one interleaving of everything that runs.
 #[derive(Clone, Debug)]
@@ -100,6 +103,14 @@ impl BlobStore for Delayed<Arc<dyn BlobStore>> {
         let result = on_the_wire.await.unwrap_or_else(|error| panic!("a delete panicked: {error}"));
         self.delays.pause().await;
         result
+    }
+
+    async fn delete_before(&self, digest: &Digest, deadline: Instant) -> Result<()> {
+        // In time when it is sent; when it takes effect is another matter.
+        if tokio::time::Instant::now().into_std() >= deadline {
+            return Err(Error::new(ErrorKind::TimedOut, "too late to delete").with_key(digest));
+        }
+        self.delete(digest).await
     }
 
     fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo> {
@@ -201,6 +212,7 @@ delayed_metadata! {
     fn condemn_blobs(sweep: &Sweep) -> SweepPage<Digest>;
     fn condemn(digests: &[Digest], grace: Duration) -> Vec<Digest>;
     fn claim_deletions(trash_delay: Duration, lease: Duration, limit: u32) -> Vec<Deletion>;
+    fn renew_deletion(deletion: &Deletion, lease: Duration) -> ();
     fn complete_deletion(deletion: &Deletion) -> ();
     fn preview_collection(grace: Duration) -> GcPreview;
     fn tidy(keep_events: Duration) -> ();

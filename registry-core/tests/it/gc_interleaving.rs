@@ -62,6 +62,8 @@ enum Mutant {
     NoFence,
     /// HEAD answers yes without writing down that somebody relies on it.
     HeadDoesNotRely,
+    /// A claim is not renewed while its delete is on its way.
+    NoRenewal,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,9 @@ macro_rules! forward {
                 } else {
                     self.inner.rely_on_blob(repository, digest, at_most_every).await
                 }
+            }
+            async fn renew_deletion(&self, deletion: &Deletion, lease: Duration) -> Result<()> {
+                if self.mutant == Mutant::NoRenewal { Ok(()) } else { self.inner.renew_deletion(deletion, lease).await }
             }
             $(async fn $name(&self, $($arg: $type),*) -> Result<$result> {
                 self.inner.$name($($arg),*).await
@@ -154,8 +159,8 @@ impl World {
         let metadata: Arc<dyn MetadataStore> = Arc::new(Mutated { inner: metadata, mutant, claims: Mutex::default() });
         let process = |n: u64| {
             let blobs: Arc<dyn BlobStore> = Arc::new(blobs.clone());
-            // A delete may land after its caller has given up (half a lease), up to when the fence opens (one and a half).
-            let blobs = Delayed::new(blobs, seed ^ (n << 32), CALL).with_late_deletes(LEASE + LEASE / 2 - CALL * 2);
+            // A delete may land long after the lease is over: the claim has to be renewed until then.
+            let blobs = Delayed::new(blobs, seed ^ (n << 32), CALL).with_late_deletes(LEASE * 3);
             let metadata = Delayed::new(Arc::clone(&metadata), seed ^ (n << 48), CALL);
             Registry::builder(Arc::new(blobs), Arc::new(metadata))
                 .clock(Arc::clone(&clock))
@@ -403,6 +408,11 @@ fn is_caught(mutant: Mutant) {
 #[test]
 fn a_registry_without_the_deletion_fence_is_caught() {
     is_caught(Mutant::NoFence);
+}
+
+#[test]
+fn a_claim_that_is_not_renewed_while_its_delete_is_on_its_way_is_caught() {
+    is_caught(Mutant::NoRenewal);
 }
 
 #[test]

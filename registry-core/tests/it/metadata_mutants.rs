@@ -21,6 +21,7 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::GenerationsRepeat, "generations_never_repeat"),
     (Flaw::IntendIgnoresDeleting, "nobody_may_write_while_it_is_being_deleted"),
     (Flaw::CompleteIgnoresGeneration, "a_stale_claim_cannot_complete_and_the_new_row_stays"),
+    (Flaw::RenewDoesNothing, "a_renewed_claim_holds_on_and_a_stale_one_cannot_be_renewed"),
     (Flaw::CompleteIgnoresGeneration, "a_crashed_deletion_is_claimed_again_after_its_lease"),
     (Flaw::CondemnIgnoresLinks, "a_linked_blob_is_never_condemned"),
     (Flaw::CondemnIgnoresManifests, "a_manifest_is_never_condemned"),

@@ -97,12 +97,19 @@ impl State {
         claimed
     }
 
+    fn claimed(&mut self, deletion: &Deletion) -> Result<&mut BlobRow> {
+        let row = self.blobs.get_mut(&deletion.digest);
+        let row = row.filter(|row| matches!(row.life, Life::Deleting { .. }) && row.generation == deletion.generation);
+        row.ok_or_else(|| conflict("the deletion is no longer this claim's", &deletion.digest))
+    }
+
+    pub(super) fn renew_deletion(&mut self, deletion: &Deletion, lease: Duration, now: Timestamp) -> Result<()> {
+        self.claimed(deletion)?.life = Life::Deleting { until: now + lease + lease / 2 };
+        Ok(())
+    }
+
     pub(super) fn complete_deletion(&mut self, deletion: &Deletion) -> Result<()> {
-        let row = self.blobs.get(&deletion.digest);
-        let is_callers = row.is_some_and(|row| matches!(row.life, Life::Deleting { .. }) && row.generation == deletion.generation);
-        if !is_callers {
-            return Err(conflict("the deletion is no longer this claim's", &deletion.digest));
-        }
+        self.claimed(deletion)?;
         self.blobs.remove(&deletion.digest);
         Ok(())
     }

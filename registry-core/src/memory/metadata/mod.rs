@@ -184,6 +184,11 @@ impl MetadataStore for MemoryMetadataStore {
         Ok(state.claim_deletions(trash_delay, lease, limit, now))
     }
 
+    async fn renew_deletion(&self, deletion: &Deletion, lease: Duration) -> Result<()> {
+        let (mut state, now) = self.begin();
+        state.renew_deletion(deletion, lease, now)
+    }
+
     async fn complete_deletion(&self, deletion: &Deletion) -> Result<()> {
         let (mut state, _) = self.begin();
         state.complete_deletion(deletion)

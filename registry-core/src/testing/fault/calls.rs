@@ -1,5 +1,7 @@
 //! The calls of a [`FaultStore`].
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -95,6 +97,15 @@ impl BlobStore for FaultStore {
     async fn delete(&self, digest: &Digest) -> Result<()> {
         let delete = async {
             self.0.inner.delete(digest).await?;
+            self.0.lock().damaged.remove(digest);
+            Ok(())
+        };
+        self.0.around(Op::Delete, &digest.to_string(), delete).await
+    }
+
+    async fn delete_before(&self, digest: &Digest, deadline: Instant) -> Result<()> {
+        let delete = async {
+            self.0.inner.delete_before(digest, deadline).await?;
             self.0.lock().damaged.remove(digest);
             Ok(())
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Fixture;
 use super::kit::{GRACE, LEASE, MINUTE, SECOND, TRASH, blob, fails, repo, set};
 use crate::ErrorKind;
+use crate::metadata::Deletion;
 
 pub(super) async fn a_bare_intent_is_kept_during_grace(f: Fixture) {
     let digest = blob("layer");
@@ -217,6 +218,21 @@ pub(super) async fn a_crashed_deletion_is_claimed_again_after_its_lease(f: Fixtu
     fails(f.store.intend_blob(&digest).await, ErrorKind::Unavailable);
     other.complete_deletion(&claimed[0]).await.expect("complete_deletion");
     f.intend(&digest).await;
+}
+
+pub(super) async fn a_renewed_claim_holds_on_and_a_stale_one_cannot_be_renewed(f: Fixture) {
+    let digest = blob("layer");
+    f.intend(&digest).await;
+    let claim = f.claim_one(&digest).await;
+    f.pass(LEASE);
+    f.store.renew_deletion(&claim, LEASE).await.expect("renew_deletion");
+    f.pass(LEASE + LEASE / 4);
+    fails(f.store.intend_blob(&digest).await, ErrorKind::Unavailable);
+    assert!(f.claim().await.is_empty(), "its claim still holds");
+    f.pass(LEASE);
+    f.intend(&digest).await;
+    fails(f.store.renew_deletion(&claim, LEASE).await, ErrorKind::Conflict);
+    fails(f.store.renew_deletion(&Deletion { digest: blob("never was"), size: 0, generation: 1 }, LEASE).await, ErrorKind::Conflict);
 }
 
 pub(super) async fn generations_never_repeat(f: Fixture) {

@@ -178,6 +178,7 @@ cases! {
         it_may_be_written_once_nobody_can_be_deleting,
         a_stale_claim_cannot_complete_and_the_new_row_stays,
         a_crashed_deletion_is_claimed_again_after_its_lease,
+        a_renewed_claim_holds_on_and_a_stale_one_cannot_be_renewed,
         generations_never_repeat;
     collecting:
         a_link_nobody_relies_on_expires,

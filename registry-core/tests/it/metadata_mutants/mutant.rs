@@ -26,6 +26,7 @@ pub(super) enum Flaw {
     GenerationsRepeat,
     IntendIgnoresDeleting,
     CompleteIgnoresGeneration,
+    RenewDoesNothing,
     CondemnIgnoresLinks,
     CondemnIgnoresManifests,
     CondemnIgnoresGrace,
@@ -634,6 +635,13 @@ impl MetadataStore for Mutant {
         }
         notes.claims.extend(claimed.iter().map(|claim| (claim.digest, *claim)));
         Ok(claimed)
+    }
+
+    async fn renew_deletion(&self, deletion: &Deletion, lease: Duration) -> Result<()> {
+        if self.has(Flaw::RenewDoesNothing) {
+            return Ok(());
+        }
+        self.inner.renew_deletion(deletion, lease).await
     }
 
     async fn complete_deletion(&self, deletion: &Deletion) -> Result<()> {
