@@ -175,6 +175,10 @@ impl MetadataStore for SqlMetadataStore {
         self.database.write(sql::ClaimDeletions { trash_delay, lease, limit }).await
     }
 
+    async fn renew_deletion(&self, deletion: &Deletion, lease: Duration) -> Result<()> {
+        self.database.write(sql::RenewDeletion { deletion: *deletion, lease }).await
+    }
+
     async fn complete_deletion(&self, deletion: &Deletion) -> Result<()> {
         self.database.write(sql::CompleteDeletion(*deletion)).await
     }

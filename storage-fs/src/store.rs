@@ -3,13 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use registry_core::blob::{
     BlobInfo, BlobReader, BlobStore, BlobUpload, ByteStream, Capabilities, ItemStream, ListOptions, NamedObjects, PendingUpload,
     ReadOptions, ResumeOptions, WriteOptions,
 };
-use registry_core::{Digest, Result, Timestamp};
+use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 
 use crate::builder::FsBlobStoreBuilder;
 use crate::layout;
@@ -71,6 +72,18 @@ impl BlobStore for FsBlobStore {
     async fn delete(&self, digest: &Digest) -> Result<()> {
         let digest = *digest;
         self.shared.hop(move |shared| delete(shared, &digest).map_err(|error| failed(&error, "deleting a blob").with_key(digest))).await
+    }
+
+    async fn delete_before(&self, digest: &Digest, deadline: Instant) -> Result<()> {
+        let digest = *digest;
+        let job = move |shared: &Arc<Shared>| {
+            // Here, not before: the process may have stood still, and the thread may have been waited for.
+            if Instant::now() >= deadline {
+                return Err(Error::new(ErrorKind::TimedOut, "too late to delete").with_key(digest));
+            }
+            delete(shared, &digest).map_err(|error| failed(&error, "deleting a blob").with_key(digest))
+        };
+        self.shared.hop(job).await
     }
 
     fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo> {

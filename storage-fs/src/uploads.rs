@@ -1,5 +1,6 @@
 //! Looking for abandoned uploads, and dropping them.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -51,16 +52,23 @@ fn examine(shared: &Shared, names: Vec<String>, older_than: Timestamp) -> Result
         if !meta.is_file || meta.modified >= older_than {
             continue;
         }
-        let file = match shared.sys.open_read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            other => other.map_err(told)?,
-        };
         // Who holds the lock is alive, however long its client has been silent.
-        if sys::lock(&file).map_err(told)? {
-            found.push(PendingUpload::new(name, meta.modified, Some(meta.size)));
+        match open_to_lock(shared, &path).and_then(|file| file.map_or(Ok(false), |file| sys::lock(&file))) {
+            Ok(true) => found.push(PendingUpload::new(name, meta.modified, Some(meta.size))),
+            Ok(false) => {}
+            // One file that somebody else made unreadable must not hide all the others.
+            Err(error) => tracing::warn!(path, %error, "cannot tell whether an upload is abandoned"),
         }
     }
     Ok(found)
+}
+
+/// For writing, since NFS gives an exclusive lock on nothing else. `None` if it is gone.
+fn open_to_lock(shared: &Shared, path: &str) -> io::Result<Option<File>> {
+    match shared.sys.open_write(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Drops the staged file of this name unless a live writer holds it.
@@ -73,10 +81,7 @@ pub(crate) fn discard(shared: &Shared, name: &str) -> Result<()> {
     }
     let path = layout::upload(name);
     let told = |error: io::Error| failed(&error, "discarding an upload").with_key(name);
-    let file = match shared.sys.open_read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(told)?,
-    };
+    let Some(file) = open_to_lock(shared, &path).map_err(told)? else { return Ok(()) };
     if !shared.lock_patiently(&file).map_err(told)? {
         return Err(Error::new(ErrorKind::Conflict, "the upload has a live writer").with_key(name));
     }

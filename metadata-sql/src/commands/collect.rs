@@ -208,6 +208,30 @@ impl Command for ClaimDeletions {
     }
 }
 
+/// [`renew_deletion`](registry_core::MetadataStore::renew_deletion).
+pub(crate) struct RenewDeletion {
+    pub(crate) deletion: Deletion,
+    pub(crate) lease: Duration,
+}
+
+impl Command for RenewDeletion {
+    type Output = ();
+
+    async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<()> {
+        let Deletion { digest, generation, .. } = &self.deletion;
+        let until = transaction.now().await? + self.lease + self.lease / 2;
+        let sql = "UPDATE blobs SET deleting_until = ?4 WHERE digest = ?1 AND state = ?2 AND generation = ?3";
+        if transaction.execute(sql, params![digest, state::DELETING, *generation, until]).await? == 0 {
+            return Err(not_ours(digest));
+        }
+        Ok(())
+    }
+}
+
+fn not_ours(digest: &Digest) -> Error {
+    Error::new(ErrorKind::Conflict, "the deletion is no longer this process's").with_key(digest)
+}
+
 /// [`complete_deletion`](registry_core::MetadataStore::complete_deletion).
 pub(crate) struct CompleteDeletion(pub(crate) Deletion);
 
@@ -218,7 +242,7 @@ impl Command for CompleteDeletion {
         let Deletion { digest, generation, .. } = &self.0;
         let sql = "SELECT 1 FROM blobs WHERE digest = ?1 AND state = ?2 AND generation = ?3";
         if transaction.query(sql, params![digest, state::DELETING, *generation]).await?.is_empty() {
-            return Err(Error::new(ErrorKind::Conflict, "the deletion is no longer this process's").with_key(digest));
+            return Err(not_ours(digest));
         }
         transaction.execute("DELETE FROM blobs WHERE digest = ?1", params![digest]).await?;
         // See `IntendBlob`.

@@ -12,8 +12,8 @@ mod uploads;
 
 pub(crate) use self::blobs::{IntendBlob, Link, Mount, ObserveBlob, Reliance, RelyOnBlob, UnlinkBlob};
 pub(crate) use self::collect::{
-    ClaimDeletions, CompleteDeletion, Condemn, CondemnableBlobs, EmptyRepositories, ExpirableLinks, ExpireLinks, Preview, TidyEvents,
-    TidyRepositories,
+    ClaimDeletions, CompleteDeletion, Condemn, CondemnableBlobs, EmptyRepositories, ExpirableLinks, ExpireLinks, Preview, RenewDeletion,
+    TidyEvents, TidyRepositories,
 };
 pub(crate) use self::events::Events;
 pub(crate) use self::hot::{Hot, Served};

@@ -42,7 +42,7 @@ async fn act(upload: &mut Option<Box<dyn BlobUpload>>, late: Late, own: &Bytes, 
         Late::Write => {
             // More than a batch, so that it goes to the disk.
             let at = usize::try_from(handle.offset()).unwrap();
-            if at + BATCH + 1 <= own.len() {
+            if at + BATCH < own.len() {
                 drop(handle.write(own.slice(at..at + BATCH + 1)).await);
             }
         }
