@@ -6,7 +6,7 @@ use registry_core::Digest;
 use registry_core::testing::Rng;
 use rustix::process::Signal;
 
-use crate::http::{Client, begin_upload};
+use crate::http::{Client, Started, begin_upload};
 use crate::process::Server;
 
 /// Until nobody listens any more.
@@ -18,6 +18,19 @@ async fn refused(client: &Client) {
     }
 }
 
+/// Begins an upload and sends the first of its bytes; returns once the server is at work on them.
+async fn half_pushed(server: &Server, first: &[u8], length: usize) -> (String, Started) {
+    let location = begin_upload(&server.client(), "app").await.unwrap();
+    let mut patch = server.client().begin("PATCH", &location, &[], Some(length as u64)).await.unwrap();
+    patch.write(first).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !server.admin().get("/metrics").await.expect(200).text().contains("registry_http_requests_in_flight 1\n") {
+        assert!(Instant::now() < deadline, "the request does not arrive");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (location, patch)
+}
+
 #[tokio::test]
 async fn a_stop_in_the_middle_of_an_upload_lets_it_end_and_takes_nothing_new() {
     let dir = tempfile::tempdir().unwrap();
@@ -26,9 +39,7 @@ async fn a_stop_in_the_middle_of_an_upload_lets_it_end_and_takes_nothing_new() {
         let content = Rng::new(signal.as_raw() as u64).bytes(3 << 20);
         let mut server = Server::start(&data, &["--admin", "127.0.0.1:0"]);
         let (client, admin) = (server.client(), server.admin());
-        let location = begin_upload(&client, "app").await.unwrap();
-        let mut patch = client.begin("PATCH", &location, &[], Some(content.len() as u64)).await.unwrap();
-        patch.write(&content[..1 << 20]).await.unwrap();
+        let (location, mut patch) = half_pushed(&server, &content[..1 << 20], content.len()).await;
         server.signal(signal);
         refused(&client).await;
         assert_eq!(admin.get("/readyz").await.expect(503).text(), "stopping\n");
@@ -50,10 +61,8 @@ async fn a_stop_in_the_middle_of_an_upload_lets_it_end_and_takes_nothing_new() {
 async fn a_client_that_never_ends_cannot_keep_the_server_from_stopping() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let mut server = Server::start(&data, &["--shutdown-timeout", "500ms"]);
-    let location = begin_upload(&server.client(), "app").await.unwrap();
-    let mut patch = server.client().begin("PATCH", &location, &[], Some(1 << 20)).await.unwrap();
-    patch.write(b"no more than this").await.unwrap();
+    let mut server = Server::start(&data, &["--shutdown-timeout", "500ms", "--admin", "127.0.0.1:0"]);
+    let (_, _patch) = half_pushed(&server, b"no more than this", 1 << 20).await;
     let begin = Instant::now();
     server.signal(Signal::TERM);
     assert!(server.wait(Duration::from_secs(20)).success());
@@ -65,10 +74,8 @@ async fn a_client_that_never_ends_cannot_keep_the_server_from_stopping() {
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::start(&dir.path().join("data"), &["--shutdown-timeout", "10m"]);
-    let location = begin_upload(&server.client(), "app").await.unwrap();
-    let mut patch = server.client().begin("PATCH", &location, &[], Some(1 << 20)).await.unwrap();
-    patch.write(b"no more than this").await.unwrap();
+    let mut server = Server::start(&dir.path().join("data"), &["--shutdown-timeout", "10m", "--admin", "127.0.0.1:0"]);
+    let (_, _patch) = half_pushed(&server, b"no more than this", 1 << 20).await;
     server.signal(Signal::TERM);
     refused(&server.client()).await;
     server.signal(Signal::INT);
