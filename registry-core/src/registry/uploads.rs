@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use super::{Inner, Registry, to_the_end};
 use crate::blob::{BlobInfo, ByteStream, ResumeOptions, WriteOptions, once};
@@ -39,17 +40,18 @@ impl Registry {
     /// Appends bytes at `start`, or wherever the upload stands.
     ///
     /// [`ErrorKind::RangeInvalid`] if it stands elsewhere, with the right offset; the upload lives on. If the content ends early
-    /// ([`ErrorKind::Interrupted`]), what arrived is kept; after any other error of the content nothing of it is.
+    /// ([`ErrorKind::Interrupted`]), what arrived is kept; after any other error of the content nothing of it is, but for what an upload of many hours
+    /// has put aside in between.
     pub async fn append(&self, key: &UploadKey, start: Option<u64>, content: ByteStream) -> Result<UploadStatus> {
         self.writable()?;
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
         to_the_end(async move {
-            let open = inner.metadata.open_upload(&key, start).await?;
+            let mut open = inner.metadata.open_upload(&key, start).await?;
             if open.session.finished.is_some() {
                 return Err(upload_unknown(&key));
             }
             let mut upload = inner.take_up(&key, &open).await?;
-            let received = match receive(&mut *upload, content).await {
+            let received = match inner.receive(&key, &mut open, &mut upload, content).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => Err(inner.superseded(&key, error).await),
                 other => other,
             };
@@ -89,7 +91,8 @@ impl Registry {
         self.writable()?;
         let (inner, key, digest) = (Arc::clone(&self.inner), key.clone(), *digest);
         to_the_end(async move {
-            let open = inner.metadata.open_upload(&key, start).await?;
+            let mut open = inner.metadata.open_upload(&key, start).await?;
+            let stood_at = open.session.offset;
             match open.session.finished {
                 Some((finished, size)) if finished == digest => return Ok(BlobInfo::new(digest, size)),
                 Some(_) => return Err(upload_unknown(&key)),
@@ -102,7 +105,7 @@ impl Registry {
                 return inner.put_and_link(&key.repository, &digest, size, content, upload).await;
             }
             let mut upload = inner.take_up(&key, &open).await?;
-            match receive(&mut *upload, content).await {
+            match inner.receive(&key, &mut open, &mut upload, content).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     inner.put_aside(&key, open.epoch, &mut *upload).await?;
@@ -112,7 +115,7 @@ impl Registry {
                 Err(error) => return Err(error),
             }
             // What this request brought is kept only if it was right: a client that is refused sends all of it again.
-            let keep = upload.offset() == open.session.offset;
+            let keep = upload.offset() == stood_at;
             inner.commit(&key, open.epoch, &mut *upload, &digest, keep).await
         })
         .await
@@ -147,14 +150,30 @@ fn upload_unknown(key: &UploadKey) -> Error {
     Error::new(ErrorKind::UploadUnknown, "there is no such upload: it ended, expired or never was").with_key(&key.id)
 }
 
-async fn receive(upload: &mut dyn BlobUpload, mut content: ByteStream) -> Result<()> {
-    while let Some(chunk) = content.next().await {
-        upload.write(chunk?).await?;
-    }
-    Ok(())
-}
-
 impl Inner {
+    /// Writes all of the content. One that takes long is put aside and taken up again now and then: so the session never looks abandoned, and a crash
+    /// costs no more than what came since.
+    async fn receive(
+        &self,
+        key: &UploadKey,
+        open: &mut OpenUpload,
+        upload: &mut Box<dyn BlobUpload>,
+        mut content: ByteStream,
+    ) -> Result<()> {
+        let interval = self.options.upload_expiry / 4;
+        let mut saved_at = Instant::now();
+        while let Some(chunk) = content.next().await {
+            upload.write(chunk?).await?;
+            if saved_at.elapsed() >= interval {
+                self.put_aside(key, open.epoch, &mut **upload).await?;
+                *open = self.metadata.open_upload(key, Some(upload.offset())).await?;
+                *upload = self.take_up(key, open).await?;
+                saved_at = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
     async fn take_up(&self, key: &UploadKey, open: &OpenUpload) -> Result<Box<dyn BlobUpload>> {
         let session = &open.session;
         let result = match &session.token {

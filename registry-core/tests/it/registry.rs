@@ -624,6 +624,36 @@ async fn garbage_goes_after_grace_and_trash_delay_and_not_before() {
     assert!(registry.repositories(&Page { after: None, limit: 9 }).await.unwrap().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_takes_longer_than_the_expiry_is_not_taken_for_abandoned() {
+    let clock: Arc<dyn registry_core::Clock> = Arc::new(registry_core::testing::TokioClock::default());
+    let blobs = MemoryBlobStore::default().with_clock(Arc::clone(&clock));
+    let metadata = MemoryMetadataStore::with_clock(Arc::clone(&clock));
+    let registry = Registry::builder(Arc::new(blobs), Arc::new(metadata)).clock(clock).build();
+    let (name, hour) = (repo("a"), Duration::from_secs(3600));
+    let collector = tokio::spawn({
+        let registry = registry.clone();
+        async move {
+            loop {
+                registry.collect_garbage(&GcOptions::default()).await.unwrap();
+                tokio::time::sleep(hour).await;
+            }
+        }
+    });
+    let slow = |from: u8, n: u8| -> ByteStream {
+        Box::pin(futures_util::stream::iter(from..from + n).then(move |byte| async move {
+            tokio::time::sleep(hour).await;
+            Ok(Bytes::from(vec![byte]))
+        }))
+    };
+    let key = registry.start_upload(&name, "", Algorithm::Sha256).await.unwrap();
+    assert_eq!(registry.append(&key, Some(0), slow(0, 100)).await.unwrap().offset, 100);
+    let digest = Digest::sha256(&(0..200).collect::<Vec<u8>>());
+    registry.finish_upload(&key, &digest, Some(100), Some(slow(100, 100))).await.unwrap();
+    assert_eq!(registry.blob(&name, &digest, None).await.unwrap().collect().await.unwrap().len(), 200);
+    collector.abort();
+}
+
 #[tokio::test]
 async fn abandoned_uploads_are_dropped_and_live_ones_are_not() {
     let clock = Arc::new(ManualClock::new(registry_core::Clock::now(&registry_core::SystemClock)));
