@@ -10,6 +10,7 @@ mod kill;
 mod large;
 mod many;
 mod postgres;
+mod power_loss;
 mod process;
 mod programs;
 mod stopping;

@@ -31,12 +31,17 @@ pub(crate) fn skip(what: &str, why: &str) {
     }
 }
 
-/// Whether a program is there; says so if it is not.
-pub(crate) fn have(program: &str) -> bool {
+/// Whether a client is there; says so if it is not.
+pub(crate) fn have(client: &str) -> bool {
+    have_for(&format!("pushes and pulls by {client}"), client)
+}
+
+/// Whether the program is there that this needs; says so if it is not.
+pub(crate) fn have_for(what: &str, program: &str) -> bool {
     let found =
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !found {
-        skip(&format!("pushes and pulls by {program}"), &format!("{program} is not installed"));
+        skip(what, &format!("{program} is not installed"));
     }
     found
 }
