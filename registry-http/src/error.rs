@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use crate::body::BodyError;
 use crate::route::{Kind, Target};
 
-/// The codes of the distribution-spec that can occur here, and those that Docker's registry added and clients know.
+/// The codes of the distribution-spec that can occur here, and two of our own.
+///
+/// What the client did wrong has to have one of the spec's ("Error Codes"); it knows none for what fails inside, which comes with statuses from 500.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     BlobUnknown,
@@ -37,10 +39,7 @@ pub(crate) enum Code {
     Denied,
     Unsupported,
     TooManyRequests,
-    // Not in the spec's table.
-    TagInvalid,
-    RangeInvalid,
-    PaginationInvalid,
+    // Not in the spec's table: never with a status below 500.
     Unavailable,
     Unknown,
 }
@@ -61,9 +60,6 @@ impl Code {
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
-            Self::TagInvalid => "TAG_INVALID",
-            Self::RangeInvalid => "RANGE_INVALID",
-            Self::PaginationInvalid => "PAGINATION_NUMBER_INVALID",
             Self::Unavailable => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",
         }
@@ -76,7 +72,6 @@ impl Code {
             Self::Denied => StatusCode::FORBIDDEN,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Self::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
@@ -129,6 +124,16 @@ impl Failure {
             Inner::Here { headers, .. } | Inner::Core { headers, .. } => headers.push((name, value)),
         }
         self
+    }
+
+    /// A parameter that cannot be read as what it should be; the spec has no code for it.
+    pub(crate) fn bad_parameter(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unsupported, message).with_status(StatusCode::BAD_REQUEST)
+    }
+
+    /// The server is short of something for the moment.
+    pub(crate) fn busy(message: &'static str) -> Self {
+        Self::new(Code::Unavailable, message).with_header(RETRY_AFTER, HeaderValue::from_static("5"))
     }
 
     #[cfg(test)]
@@ -206,13 +211,14 @@ fn answer(error: &registry_core::Error, kind: Kind) -> Answer {
         ErrorKind::ManifestUnknown => told(Code::ManifestUnknown),
         ErrorKind::UploadUnknown => told(Code::BlobUploadUnknown),
         ErrorKind::NameInvalid => told(Code::NameInvalid),
-        ErrorKind::TagInvalid => told(Code::TagInvalid),
+        // The spec has no code for tags; the tag is where a manifest goes.
+        ErrorKind::TagInvalid => told(Code::ManifestInvalid),
         ErrorKind::DigestInvalid => told(Code::DigestInvalid),
         ErrorKind::SizeInvalid => told(Code::SizeInvalid),
         ErrorKind::ManifestInvalid => told(Code::ManifestInvalid),
         ErrorKind::ManifestBlobUnknown => told(Code::ManifestBlobUnknown),
         ErrorKind::RangeInvalid => {
-            let code = by_route(Code::RangeInvalid, Code::BlobUploadInvalid, Code::RangeInvalid);
+            let code = by_route(Code::SizeInvalid, Code::BlobUploadInvalid, Code::SizeInvalid);
             Answer { status: StatusCode::RANGE_NOT_SATISFIABLE, ..told(code) }
         }
         ErrorKind::TooLarge => {
@@ -234,7 +240,7 @@ fn answer(error: &registry_core::Error, kind: Kind) -> Answer {
         ErrorKind::Interrupted => match body_error(error) {
             Some(BodyError::Stalled) => {
                 let code = by_route(Code::ManifestInvalid, Code::BlobUploadInvalid, Code::Unsupported);
-                fixed(StatusCode::REQUEST_TIMEOUT, code, "the body stalled; what arrived of an upload is kept")
+                fixed(StatusCode::REQUEST_TIMEOUT, code, "the body stalled")
             }
             Some(_) => {
                 let code = by_route(Code::ManifestInvalid, Code::BlobUploadInvalid, Code::Unsupported);
@@ -260,6 +266,11 @@ fn is_io(error: &registry_core::Error) -> bool {
 
 fn body_error(error: &registry_core::Error) -> Option<BodyError> {
     chain(error).find_map(|source| source.downcast_ref::<BodyError>().copied())
+}
+
+/// Whether it failed because the client sent nothing for too long.
+pub(crate) fn stalled(error: &registry_core::Error) -> bool {
+    body_error(error) == Some(BodyError::Stalled)
 }
 
 fn log(error: &registry_core::Error, status: StatusCode) {
@@ -319,7 +330,7 @@ mod tests {
         (ErrorKind::ManifestUnknown, 404, "MANIFEST_UNKNOWN"),
         (ErrorKind::UploadUnknown, 404, "BLOB_UPLOAD_UNKNOWN"),
         (ErrorKind::NameInvalid, 400, "NAME_INVALID"),
-        (ErrorKind::TagInvalid, 400, "TAG_INVALID"),
+        (ErrorKind::TagInvalid, 400, "MANIFEST_INVALID"),
         (ErrorKind::DigestInvalid, 400, "DIGEST_INVALID"),
         (ErrorKind::SizeInvalid, 400, "SIZE_INVALID"),
         (ErrorKind::RangeInvalid, 416, "BLOB_UPLOAD_INVALID"),
@@ -351,6 +362,82 @@ mod tests {
             assert_eq!(parts.status.as_u16(), status, "{kind:?}");
             assert!(body.contains(&format!("\"code\":\"{code}\"")), "{kind:?}: {body}");
             assert_eq!(parts.headers.get(CONTENT_TYPE).map(|v| v.as_bytes()), Some(&b"application/json"[..]));
+        }
+    }
+
+    /// All codes that the distribution-spec has.
+    const SPEC: [&str; 14] = [
+        "BLOB_UNKNOWN",
+        "BLOB_UPLOAD_INVALID",
+        "BLOB_UPLOAD_UNKNOWN",
+        "DIGEST_INVALID",
+        "MANIFEST_BLOB_UNKNOWN",
+        "MANIFEST_INVALID",
+        "MANIFEST_UNKNOWN",
+        "NAME_INVALID",
+        "NAME_UNKNOWN",
+        "SIZE_INVALID",
+        "UNAUTHORIZED",
+        "DENIED",
+        "UNSUPPORTED",
+        "TOOMANYREQUESTS",
+    ];
+
+    #[tokio::test]
+    async fn whatever_the_client_did_wrong_has_a_code_of_the_spec() {
+        let routes = [
+            Kind::Base,
+            Kind::Catalog,
+            Kind::Tags,
+            Kind::Referrers,
+            Kind::Manifest,
+            Kind::Blob,
+            Kind::UploadStart,
+            Kind::Upload,
+            Kind::Unknown,
+        ];
+        assert_eq!(routes.len(), Kind::COUNT);
+        for route in routes {
+            for (kind, _, _) in KINDS {
+                for source in [None, Some(BodyError::Stalled), Some(BodyError::Cut), Some(BodyError::Malformed)] {
+                    let mut error = Error::new(kind, "it");
+                    if let Some(source) = source {
+                        error = error.with_source(source);
+                    }
+                    let (parts, body) = answer_to(error, route).await;
+                    let body: Value = serde_json::from_str(&body).expect("JSON");
+                    let code = body["errors"][0]["code"].as_str().expect("a code");
+                    let client = parts.status.is_client_error();
+                    assert_eq!(client, SPEC.contains(&code), "{kind:?} {route:?} {source:?}: {} {code}", parts.status);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn codes_that_are_not_the_spec_s_have_statuses_from_500() {
+        use Code::{
+            BlobUnknown, BlobUploadInvalid, BlobUploadUnknown, Denied, DigestInvalid, ManifestBlobUnknown, ManifestInvalid,
+            ManifestUnknown, NameInvalid, NameUnknown, SizeInvalid, TooManyRequests, Unavailable, Unknown, Unsupported,
+        };
+        for code in [
+            BlobUnknown,
+            BlobUploadInvalid,
+            BlobUploadUnknown,
+            Denied,
+            DigestInvalid,
+            ManifestBlobUnknown,
+            ManifestInvalid,
+            ManifestUnknown,
+            NameInvalid,
+            NameUnknown,
+            SizeInvalid,
+            TooManyRequests,
+            Unavailable,
+            Unknown,
+            Unsupported,
+        ] {
+            assert_eq!(code.status().is_client_error(), SPEC.contains(&code.as_str()), "{code:?}");
         }
     }
 

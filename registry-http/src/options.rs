@@ -14,6 +14,7 @@ pub struct HttpOptions {
     pub(crate) default_page: u32,
     pub(crate) max_page: u32,
     pub(crate) max_in_flight: usize,
+    pub(crate) body_memory: u64,
     pub(crate) redirect: Option<Duration>,
     pub(crate) trust_forwarded_headers: bool,
     pub(crate) path_prefix: String,
@@ -29,6 +30,7 @@ impl Default for HttpOptions {
             default_page: 1000,
             max_page: 10_000,
             max_in_flight: usize::MAX,
+            body_memory: 64 << 20,
             redirect: None,
             trust_forwarded_headers: false,
             path_prefix: String::new(),
@@ -39,7 +41,7 @@ impl Default for HttpOptions {
 }
 
 impl HttpOptions {
-    /// How long a client that is sending a body may send nothing, before it is answered 408: 60 seconds by default. What arrived of an upload is kept.
+    /// How long a client that is sending a body may send nothing, before it is answered 408: 60 seconds by default. What arrived by a `PATCH` is kept.
     pub fn with_body_idle_timeout(mut self, timeout: Duration) -> Self {
         self.body_idle_timeout = timeout;
         self
@@ -61,6 +63,13 @@ impl HttpOptions {
     /// How many requests are answered at a time; more get 429 with `Retry-After`. No limit by default.
     pub fn with_max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests.max(1);
+        self
+    }
+
+    /// How many bytes of manifests are in memory at a time, from when they arrive until they are stored: 64 MiB by default, and never less than one
+    /// manifest may have. A push that finds no room for some seconds is answered 503 with `Retry-After`. Blobs are streams and need no room here.
+    pub fn with_body_memory(mut self, bytes: u64) -> Self {
+        self.body_memory = bytes;
         self
     }
 

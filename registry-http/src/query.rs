@@ -20,8 +20,7 @@ impl<'a> Query<'a> {
             match (unescape(key), unescape(value)) {
                 (Some(key), Some(value)) => pairs.push((key, value)),
                 _ => {
-                    return Err(Failure::new(Code::Unsupported, "the query is not percent-encoded UTF-8")
-                        .with_status(http::StatusCode::BAD_REQUEST));
+                    return Err(Failure::bad_parameter("the query is not percent-encoded UTF-8"));
                 }
             }
         }

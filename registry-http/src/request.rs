@@ -143,7 +143,7 @@ fn check(call: &Call<'_>, split: Split<'_>) -> Result<Target, Failure> {
         let read_only = read_only && split.kind.allows(method, false);
         return Err(Failure::method_not_allowed(split.kind, read_only));
     }
-    split.target()
+    split.target(method)
 }
 
 /// Each handler is boxed but the one that is called most: the futures of all of them side by side would be copied for every request.

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use http::Method;
-use registry_core::{Digest, Reference, RepositoryName};
+use registry_core::{Digest, ErrorKind, Reference, RepositoryName};
 
 use crate::error::{Code, Failure};
 
@@ -130,8 +130,8 @@ impl<'a> Split<'a> {
         if self.name.len() <= RepositoryName::MAX_LEN { self.name } else { "" }
     }
 
-    /// Parses the parts.
-    pub(crate) fn target(&self) -> Result<Target, Failure> {
+    /// Parses the parts, as far as the method minds.
+    pub(crate) fn target(&self, method: &Method) -> Result<Target, Failure> {
         let name = || -> Result<RepositoryName, Failure> {
             let bad = || Failure::new(Code::NameInvalid, registry_core::NameError::Repository.to_string());
             Ok(decode_name(self.name).ok_or_else(bad)?.parse::<RepositoryName>().map_err(registry_core::Error::from)?)
@@ -148,8 +148,14 @@ impl<'a> Split<'a> {
             Kind::Blob => Target::Blob(name()?, digest()?),
             Kind::Manifest => {
                 let name = name()?;
-                let text = decode(self.last).ok_or_else(|| Failure::new(Code::TagInvalid, "the path is not percent-encoded UTF-8"))?;
-                Target::Manifest(name, text.parse()?)
+                let push = method == Method::PUT;
+                match decode(self.last).map(|text| text.parse::<Reference>()) {
+                    Some(Ok(reference)) => Target::Manifest(name, reference),
+                    Some(Err(error)) if push || error.kind() == ErrorKind::DigestInvalid => return Err(error.into()),
+                    None if push => return Err(Failure::new(Code::ManifestInvalid, "the path is not percent-encoded UTF-8")),
+                    // What can be no tag is the tag of no manifest: the conformance suite asks for `.INVALID_MANIFEST_NAME` and wants 404.
+                    _ => return Err(Failure::new(Code::ManifestUnknown, "the repository has no such manifest")),
+                }
             }
             Kind::UploadStart => Target::UploadStart(name()?),
             Kind::Upload => {
@@ -211,7 +217,7 @@ mod tests {
     use super::*;
 
     fn target(path: &str) -> Target {
-        split(path).target().unwrap_or_else(|_| panic!("{path} is a route"))
+        split(path).target(&Method::GET).unwrap_or_else(|_| panic!("{path} is a route"))
     }
 
     fn kind(path: &str) -> Kind {
@@ -283,12 +289,26 @@ mod tests {
             "/v2/a%zz/tags/list",
             "/v2/%ff/tags/list",
         ] {
-            assert_eq!(split(path).target().expect_err(path).code(), Code::NameInvalid, "{path}");
+            assert_eq!(split(path).target(&Method::GET).expect_err(path).code(), Code::NameInvalid, "{path}");
         }
         for path in ["/v2/a/blobs/..", "/v2/a/blobs/sha256:..%2f..", "/v2/a/blobs/sha256:notadigest"] {
-            assert_eq!(split(path).target().expect_err(path).code(), Code::DigestInvalid, "{path}");
+            assert_eq!(split(path).target(&Method::GET).expect_err(path).code(), Code::DigestInvalid, "{path}");
         }
-        assert_eq!(split("/v2/a/blobs/uploads/..").target().expect_err("dots").code(), Code::BlobUploadUnknown);
+        assert_eq!(split("/v2/a/blobs/uploads/..").target(&Method::GET).expect_err("dots").code(), Code::BlobUploadUnknown);
+    }
+
+    #[test]
+    fn what_can_be_no_tag_is_unknown_to_those_who_ask_for_it_and_invalid_to_those_who_push_it() {
+        for last in [".INVALID_MANIFEST_NAME", "-x", "a%2Fb", "%ff", "%zz", &"t".repeat(129)] {
+            let path = format!("/v2/a/manifests/{last}");
+            for method in [Method::GET, Method::HEAD, Method::DELETE] {
+                assert_eq!(split(&path).target(&method).expect_err(last).code(), Code::ManifestUnknown, "{method} {last}");
+            }
+            assert_eq!(split(&path).target(&Method::PUT).expect_err(last).code(), Code::ManifestInvalid, "{last}");
+        }
+        for method in [Method::GET, Method::HEAD, Method::DELETE, Method::PUT] {
+            assert_eq!(split("/v2/a/manifests/sha256:0").target(&method).expect_err("short").code(), Code::DigestInvalid);
+        }
     }
 
     #[test]
@@ -301,8 +321,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_path_panics(path in ".*") {
-            let _ = split(&path).target().is_ok();
-            let _ = split(&format!("/v2/{path}")).target().is_ok();
+            let _ = split(&path).target(&Method::GET).is_ok();
+            let _ = split(&format!("/v2/{path}")).target(&Method::PUT).is_ok();
         }
 
         #[test]
@@ -316,7 +336,7 @@ mod tests {
             let at = at.index(name.len());
             let byte = name.as_bytes()[at];
             let encoded = format!("/v2/{}%{byte:02X}{}/tags/list", &name[..at], &name[at + 1..]);
-            let found = split(&encoded).target();
+            let found = split(&encoded).target(&Method::GET);
             if byte == b'/' {
                 prop_assert!(found.is_err());
             } else {

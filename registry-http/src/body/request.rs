@@ -9,12 +9,14 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::HeaderValue;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http_body::Body as _;
 use registry_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, Sleep};
 
+use super::memory::{BodyMemory, Room};
 use crate::error::{Code, Failure};
 
 /// What went wrong with a body.
@@ -44,6 +46,9 @@ impl std::error::Error for BodyError {}
 /// unread is reset, and a reset can overtake the answer.
 const DRAIN_BYTES: u64 = 4 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// How long a body that is collected may take in all, however steadily it comes.
+const COLLECT_TIME: Duration = Duration::from_secs(300);
 
 /// A request's body: checked against its declared length, bounded in how long it may stall, counted.
 ///
@@ -106,32 +111,44 @@ impl RequestBody {
         self
     }
 
-    /// All of it in memory, or 413 as soon as it is known to be longer than `limit`.
-    pub(crate) async fn collect(mut self, limit: u64) -> std::result::Result<Bytes, Failure> {
+    /// All of it in memory, or 413 as soon as it is known to be longer than `limit`, or 503 if other requests leave no room. The room is to be kept as
+    /// long as the bytes.
+    pub(crate) async fn collect(self, limit: u64, memory: &BodyMemory) -> std::result::Result<(Bytes, Room), Failure> {
+        // A client that sends a byte now and then would keep its room for ever.
+        match tokio::time::timeout(COLLECT_TIME, self.collect_all(limit, memory)).await {
+            Ok(collected) => collected,
+            Err(_) => Err(interrupted(BodyError::Stalled).into()),
+        }
+    }
+
+    async fn collect_all(mut self, limit: u64, memory: &BodyMemory) -> std::result::Result<(Bytes, Room), Failure> {
         let too_large = || Error::new(ErrorKind::TooLarge, format!("the limit is {limit} bytes"));
         if self.declared.is_some_and(|length| length > limit) {
             return Err(too_large().into());
         }
         let mut all = BytesMut::new();
-        let mut first = Bytes::new();
+        let mut room = Room::default();
         while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_next(cx)).await {
             let chunk = chunk?;
             if self.seen > limit {
                 return Err(too_large().into());
             }
-            // Most manifests come as one chunk: no copy then.
-            if first.is_empty() && all.is_empty() {
-                first = chunk;
-                continue;
+            if let Err(busy) = memory.grow(&mut room, usize::try_from(self.seen).unwrap_or(usize::MAX), limit).await {
+                // Reading the rest only to throw it away would need memory too: the connection ends behind the answer.
+                return Err(if std::mem::take(&mut self.may_drain) {
+                    busy.with_header(CONNECTION, HeaderValue::from_static("close"))
+                } else {
+                    busy
+                });
             }
             if all.is_empty() {
-                let size = self.declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(first.len() * 4);
-                all.reserve(size.max(first.len() + chunk.len()));
-                all.extend_from_slice(&first);
+                let declared = self.declared.and_then(|length| usize::try_from(length).ok());
+                all.reserve(declared.unwrap_or(0).min(room.taken()));
             }
+            // Copied: a chunk of a few bytes may hold on to a read buffer of any size.
             all.extend_from_slice(&chunk);
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
+        Ok((all.freeze(), room))
     }
 
     /// The end of the body, or what it breaks off with.

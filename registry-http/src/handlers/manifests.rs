@@ -49,7 +49,7 @@ pub(crate) async fn put(call: &mut Call<'_>, repository: &RepositoryName, refere
     let limit = call.app.options.max_tags_per_push;
     if tags.len() > limit {
         let message = format!("more than {limit} tags in one request");
-        return Err(Failure::new(Code::TagInvalid, message).with_status(StatusCode::URI_TOO_LONG));
+        return Err(Failure::new(Code::ManifestInvalid, message).with_status(StatusCode::URI_TOO_LONG));
     }
     let content_type = match call.parts.headers.get(CONTENT_TYPE) {
         Some(value) => {
@@ -58,7 +58,7 @@ pub(crate) async fn put(call: &mut Call<'_>, repository: &RepositoryName, refere
         }
         None => None,
     };
-    let bytes = call.body()?.collect(registry.max_manifest_size()).await?;
+    let (bytes, _room) = call.body()?.collect(registry.max_manifest_size(), &call.app.body_memory).await?;
     let pushed = registry.put_manifest(repository, reference, content_type.as_deref(), bytes, tags.clone()).await?;
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();

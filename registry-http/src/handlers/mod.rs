@@ -58,12 +58,12 @@ pub(crate) struct Paging {
 impl Paging {
     pub(crate) fn of(call: &Call<'_>, query: &Query<'_>) -> Result<Self, Failure> {
         let options = &call.app.options;
-        let n = match query.one("n", Code::PaginationInvalid)? {
+        let n = match query.one("n", Code::Unsupported)? {
             None => options.default_page,
             Some(text) if text.bytes().all(|c| c.is_ascii_digit()) => text.parse().unwrap_or(u32::MAX).min(options.max_page),
-            Some(_) => return Err(Failure::new(Code::PaginationInvalid, "n is not a number")),
+            Some(_) => return Err(Failure::bad_parameter("n is not a number")),
         };
-        Ok(Self { n, last: query.one("last", Code::PaginationInvalid)?.map(str::to_owned) })
+        Ok(Self { n, last: query.one("last", Code::Unsupported)?.map(str::to_owned) })
     }
 
     /// What to ask for: one more, to know whether the list goes on.

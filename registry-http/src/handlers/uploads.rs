@@ -8,7 +8,7 @@ use registry_core::{Algorithm, Digest, ErrorKind, RepositoryName};
 
 use super::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, empty, header};
 use crate::conditional::Tagged;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, stalled};
 use crate::query::Query;
 use crate::range::{Chunk, parse_content_range};
 use crate::request::Call;
@@ -114,7 +114,14 @@ pub(crate) async fn append(call: &mut Call<'_>, repository: &RepositoryName, id:
         body = body.exactly(chunk.len);
     }
     let appended = call.app.registry.append(&key, chunk.map(|chunk| chunk.start), Box::pin(body)).await;
-    let status = appended.map_err(|error| failed(call, &key, error))?;
+    let status = appended.map_err(|error| {
+        // Only here is it sure that what arrived is kept: a PUT may have written straight to the blob.
+        if stalled(&error) {
+            let failure = Failure::new(Code::BlobUploadInvalid, "the body stalled; what arrived is kept");
+            return failure.with_status(StatusCode::REQUEST_TIMEOUT);
+        }
+        failed(call, &key, error)
+    })?;
     let mut response = empty(StatusCode::ACCEPTED);
     describe(&mut response, call, &key, status.offset);
     Ok(response)

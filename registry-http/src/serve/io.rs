@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -25,6 +25,19 @@ pub(crate) struct Connection {
     /// Since when a write waits for the client to take something in.
     waiting: Option<Instant>,
     closing: Closing,
+    early: Early,
+}
+
+/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The first bytes, which were read to see what is spoken, and are to be read again.
+#[derive(Default)]
+struct Early {
+    bytes: [u8; PREFACE.len()],
+    len: usize,
+    /// How many were read again.
+    read: usize,
 }
 
 enum Closing {
@@ -36,7 +49,22 @@ enum Closing {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, write_idle: Duration) -> Self {
-        Self { inner: TokioIo::new(stream), write_idle, timer: None, waiting: None, closing: Closing::Not }
+        Self { inner: TokioIo::new(stream), write_idle, timer: None, waiting: None, closing: Closing::Not, early: Early::default() }
+    }
+
+    /// Whether HTTP/2 is spoken: known as soon as a byte differs from its preface, or the other side has ended.
+    pub(crate) async fn is_http2(&mut self) -> io::Result<bool> {
+        loop {
+            let early = &mut self.early;
+            if early.len == PREFACE.len() || early.bytes[..early.len] != PREFACE[..early.len] {
+                return Ok(early.bytes == *PREFACE);
+            }
+            let n = self.inner.inner_mut().read(&mut early.bytes[early.len..]).await?;
+            if n == 0 {
+                return Ok(false);
+            }
+            early.len += n;
+        }
     }
 
     /// After a write: a client that takes nothing in for too long is given up.
@@ -60,7 +88,14 @@ impl Connection {
 }
 
 impl Read for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let early = &mut self.early;
+        if early.read < early.len {
+            let end = early.len.min(early.read + buf.remaining());
+            buf.put_slice(&early.bytes[early.read..end]);
+            early.read = end;
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }

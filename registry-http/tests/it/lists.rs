@@ -82,11 +82,28 @@ async fn an_n_that_is_no_number_is_400() {
     let fixture = Fixture::new();
     tagged(&fixture, "a", &["t1"]).await;
     for n in ["-1", "x", "1.5", "%2B1", "0x10", "1&n=2"] {
-        fixture.get(&format!("/v2/a/tags/list?n={n}")).await.assert_error(400, "PAGINATION_NUMBER_INVALID");
-        fixture.get(&format!("/v2/_catalog?n={n}")).await.assert_error(400, "PAGINATION_NUMBER_INVALID");
+        fixture.get(&format!("/v2/a/tags/list?n={n}")).await.assert_error(400, "UNSUPPORTED");
+        fixture.get(&format!("/v2/_catalog?n={n}")).await.assert_error(400, "UNSUPPORTED");
     }
     fixture.get("/v2/a/tags/list?n=%zz").await.assert(400);
     fixture.get("/v2/a/tags/list?n=99999999999999999999").await.assert(200);
+}
+
+#[tokio::test]
+async fn a_last_that_nothing_could_be_called_is_400() {
+    let fixture = Fixture::new();
+    tagged(&fixture, "a", &["t1"]).await;
+    let digest = registry_core::Digest::sha256(b"x");
+    for text in ["%00", "a%00b", "%0A", "%1b", "%7F"] {
+        for uri in [
+            format!("/v2/a/tags/list?last={text}"),
+            format!("/v2/_catalog?n=5&last={text}"),
+            format!("/v2/a/referrers/{digest}?artifactType={text}"),
+        ] {
+            fixture.get(&uri).await.assert_error(400, "UNSUPPORTED");
+        }
+        fixture.get(&format!("/v2/a/referrers/{digest}?last={text}")).await.assert_error(400, "DIGEST_INVALID");
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! Pulling, pushing and deleting manifests.
 
+use std::time::Duration;
+
+use axum::body::Body;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use registry_core::{Algorithm, Digest};
 use registry_http::HttpOptions;
 use serde_json::json;
 
-use crate::support::images::{DOCKER_IMAGE, IMAGE, INDEX, artifact, bytes, descriptor, image, push_tagged};
-use crate::support::{Fixture, pieces};
+use crate::support::images::{DOCKER_IMAGE, IMAGE, INDEX, LAYER, artifact, bytes, descriptor, image, push_tagged};
+use crate::support::{Fixture, content, pieces};
 
 #[tokio::test]
 async fn a_manifest_comes_back_byte_for_byte_by_tag_and_by_digest() {
@@ -53,7 +57,7 @@ async fn a_manifest_pushed_by_sha512_is_served_with_sha512() {
 }
 
 #[tokio::test]
-async fn an_unknown_manifest_is_404_and_a_malformed_reference_400() {
+async fn an_unknown_manifest_is_404_and_so_is_one_by_a_malformed_tag() {
     let fixture = Fixture::new();
     push_tagged(&fixture, "a", "v1").await;
     let none = Digest::sha256(b"none");
@@ -62,20 +66,19 @@ async fn an_unknown_manifest_is_404_and_a_malformed_reference_400() {
         fixture.delete(&uri).await.assert_error(404, "MANIFEST_UNKNOWN");
     }
     let manifest = bytes(&image(&fixture, "a", "x").await);
-    for (reference, code) in [
-        ("sha256:notadigest", "DIGEST_INVALID"),
-        (".dot", "TAG_INVALID"),
-        ("-dash", "TAG_INVALID"),
-        ("%20", "TAG_INVALID"),
-        ("md5:00", "DIGEST_INVALID"),
-    ] {
+    for reference in [".INVALID_MANIFEST_NAME", ".dot", "-dash", "%20", "a%2Fb", &"t".repeat(129)] {
         let uri = format!("/v2/a/manifests/{reference}");
-        fixture.get_and_head(&uri).await.assert_error(400, code);
-        fixture.put_manifest(&uri, IMAGE, manifest.clone()).await.assert_error(400, code);
-        fixture.delete(&uri).await.assert_error(400, code);
+        fixture.get_and_head(&uri).await.assert_error(404, "MANIFEST_UNKNOWN");
+        fixture.delete(&uri).await.assert_error(404, "MANIFEST_UNKNOWN");
+        fixture.put_manifest(&uri, IMAGE, manifest.clone()).await.assert_error(400, "MANIFEST_INVALID");
     }
-    let long = "t".repeat(129);
-    fixture.get(&format!("/v2/a/manifests/{long}")).await.assert_error(400, "TAG_INVALID");
+    for digest in ["sha256:notadigest", "md5:00"] {
+        let uri = format!("/v2/a/manifests/{digest}");
+        fixture.get_and_head(&uri).await.assert_error(400, "DIGEST_INVALID");
+        fixture.delete(&uri).await.assert_error(400, "DIGEST_INVALID");
+        fixture.put_manifest(&uri, IMAGE, manifest.clone()).await.assert_error(400, "DIGEST_INVALID");
+    }
+    assert_eq!(fixture.get("/v2/a/tags/list").await.json()["tags"], json!(["v1"]));
 }
 
 #[tokio::test]
@@ -229,7 +232,7 @@ async fn too_many_tags_are_414_and_a_malformed_one_400_and_nothing_is_tagged() {
     fixture.put_manifest(&format!("/v2/a/manifests/{digest}?{}", query.join("&")), IMAGE, manifest.clone()).await.assert(414);
     for tag in ["v1&tag=.bad", "a%2Fb", ""] {
         let answer = fixture.put_manifest(&format!("/v2/a/manifests/{digest}?tag={tag}"), IMAGE, manifest.clone()).await;
-        answer.assert_error(400, "TAG_INVALID");
+        answer.assert_error(400, "MANIFEST_INVALID");
     }
     assert_eq!(fixture.get("/v2/a/tags/list").await.json()["tags"], json!([]));
     fixture.put_manifest(&format!("/v2/a/manifests/{digest}?{}", query[1..].join("&")), IMAGE, manifest).await.assert(201);
@@ -270,10 +273,100 @@ async fn a_tag_moves_to_what_was_pushed_last() {
     assert_eq!(fixture.get("/v2/a/manifests/v1").await.body, second);
 }
 
+/// A body that begins so, and then says nothing more.
+fn stalling(beginning: Bytes) -> Body {
+    let beginning = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(beginning)]);
+    Body::from_stream(beginning.chain(futures_util::stream::pending()))
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_manifest_that_stalls_is_answered_408() {
+async fn a_manifest_that_stalls_is_answered_408_and_no_word_of_anything_being_kept() {
     let fixture = Fixture::new();
-    let body = axum::body::Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::convert::Infallible>>());
-    let answer = fixture.request("PUT", "/v2/a/manifests/v1").header("content-type", IMAGE).body(body).send().await;
+    let answer =
+        fixture.request("PUT", "/v2/a/manifests/v1").header("content-type", IMAGE).body(stalling(Bytes::from_static(b"{"))).send().await;
     answer.assert_error(408, "MANIFEST_INVALID");
+    assert_eq!(answer.json()["errors"][0]["message"], "the body stalled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_trickles_for_ever_is_answered_408() {
+    let fixture = Fixture::new();
+    let trickle = futures_util::stream::repeat(Bytes::from_static(b" ")).then(|byte| async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok::<_, std::convert::Infallible>(byte)
+    });
+    let request = fixture.request("PUT", "/v2/a/manifests/v1").header("content-type", IMAGE).body(Body::from_stream(trickle));
+    request.send().await.assert_error(408, "MANIFEST_INVALID");
+}
+
+#[tokio::test(start_paused = true)]
+async fn manifests_that_find_no_memory_are_503_until_others_have_given_it_back() {
+    let fixture = Fixture::build(HttpOptions::default().with_body_memory(300_000), |builder| builder.max_manifest_size(200_000));
+    let manifest = bytes(&image(&fixture, "a", "x").await);
+    let large = || fixture.request("PUT", "/v2/a/manifests/v1").header("content-type", IMAGE).body(stalling(content(190_000))).send();
+    let others = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let refused = large().await;
+        assert_eq!(refused.assert_error(503, "UNAVAILABLE").header("retry-after"), "5");
+        fixture.put_manifest("/v2/a/manifests/v2", IMAGE, manifest.clone()).await.assert(201);
+    };
+    let (stalled, ()) = tokio::join!(large(), others);
+    stalled.assert_error(408, "MANIFEST_INVALID");
+    large().await.assert_error(408, "MANIFEST_INVALID");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_only_declared_takes_no_memory_from_others() {
+    let fixture = Fixture::with(HttpOptions::default().with_body_memory(4 << 20));
+    let manifest = bytes(&image(&fixture, "a", "x").await);
+    let idle = || {
+        let request = fixture.request("PUT", "/v2/a/manifests/v1").header("content-type", IMAGE).header("content-length", "4194304");
+        request.body(stalling(Bytes::from_static(b"{"))).send()
+    };
+    let other = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fixture.put_manifest("/v2/a/manifests/v2", IMAGE, manifest.clone()).await.assert(201);
+    };
+    tokio::join!(idle(), idle(), idle(), other);
+}
+
+#[tokio::test]
+async fn a_build_cache_is_an_index_whose_children_are_blobs() {
+    let fixture = Fixture::build(HttpOptions::default(), |builder| builder.grace(Duration::ZERO));
+    let (config, layer) = ("{\"layers\":[]}", "a cached layer");
+    fixture.push("a", config).await;
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        descriptor(LAYER, layer.as_bytes()),
+        descriptor("application/vnd.buildkit.cacheconfig.v0", config.as_bytes()),
+    ] });
+    let missing = fixture.put_manifest("/v2/a/manifests/cache", INDEX, bytes(&index)).await;
+    missing.assert_error(400, "MANIFEST_BLOB_UNKNOWN");
+    assert_eq!(missing.json()["errors"][0]["detail"]["digest"], Digest::sha256(layer.as_bytes()).to_string());
+    let layer = fixture.push("a", layer).await;
+    fixture.put_manifest("/v2/a/manifests/cache", INDEX, bytes(&index)).await.assert(201);
+    assert_eq!(fixture.get("/v2/a/manifests/cache").await.assert(200).body, bytes(&index));
+    keeps_its_blobs(&fixture, &[layer, Digest::sha256(config.as_bytes())]).await;
+}
+
+/// What a manifest needs stays however long nobody asks for it; what nobody needs goes.
+async fn keeps_its_blobs(fixture: &Fixture, blobs: &[Digest]) {
+    let garbage = fixture.push("a", "nobody's").await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    fixture.registry.collect_garbage(&registry_core::GcOptions::default()).await.unwrap();
+    fixture.head(&format!("/v2/a/blobs/{garbage}")).await.assert(404);
+    for digest in blobs {
+        fixture.head(&format!("/v2/a/blobs/{digest}")).await.assert(200);
+    }
+}
+
+#[tokio::test]
+async fn an_artifact_manifest_keeps_its_blobs() {
+    let fixture = Fixture::build(HttpOptions::default(), |builder| builder.grace(Duration::ZERO));
+    let media_type = "application/vnd.oci.artifact.manifest.v1+json";
+    let manifest = json!({ "mediaType": media_type, "artifactType": "a/b", "blobs": [descriptor("x/y", b"signature")] });
+    fixture.put_manifest("/v2/a/manifests/v1", media_type, bytes(&manifest)).await.assert_error(400, "MANIFEST_BLOB_UNKNOWN");
+    let blob = fixture.push("a", "signature").await;
+    fixture.put_manifest("/v2/a/manifests/v1", media_type, bytes(&manifest)).await.assert(201);
+    assert_eq!(fixture.get("/v2/a/manifests/v1").await.header("content-type"), media_type);
+    keeps_its_blobs(&fixture, &[blob]).await;
 }

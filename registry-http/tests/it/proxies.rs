@@ -2,9 +2,10 @@
 
 use registry_core::Digest;
 use registry_http::HttpOptions;
+use serde_json::json;
 
 use crate::support::Fixture;
-use crate::support::images::{IMAGE, bytes, image, push_tagged};
+use crate::support::images::{IMAGE, artifact, bytes, descriptor, image, push_tagged};
 
 const PROXY: [(&str, &str); 3] =
     [("x-forwarded-proto", "https"), ("x-forwarded-host", "registry.example"), ("x-forwarded-prefix", "/mirror")];
@@ -30,6 +31,12 @@ async fn every_location_and_link_is_where_the_trusted_proxy_was_addressed() {
     push_tagged(&fixture, "b", "v1").await;
     let manifest = bytes(&image(&fixture, "a", "y").await);
     let begun = fixture.begin("a").await;
+    let subject = descriptor(IMAGE, b"a subject");
+    for kind in ["a/b", "a/c"] {
+        let manifest = bytes(&artifact(&fixture, "a", json!({ "subject": subject, "artifactType": kind })).await);
+        fixture.put_manifest(&format!("/v2/a/manifests/{}", Digest::sha256(&manifest)), IMAGE, manifest).await.assert(201);
+    }
+    let referrers = format!("/v2/a/referrers/{}", Digest::sha256(b"a subject"));
     let put = format!("/v2/a/blobs/uploads/?digest={}", Digest::sha256(b"y"));
     let begin = "https://registry.example/mirror/v2/";
     for (method, uri, content_type, body, header) in [
@@ -42,6 +49,7 @@ async fn every_location_and_link_is_where_the_trusted_proxy_was_addressed() {
         ("PUT", "/v2/a/manifests/y".to_owned(), IMAGE, manifest, "location"),
         ("GET", "/v2/a/tags/list".to_owned(), "", bytes::Bytes::new(), "link"),
         ("GET", "/v2/_catalog".to_owned(), "", bytes::Bytes::new(), "link"),
+        ("GET", referrers, "", bytes::Bytes::new(), "link"),
     ] {
         let mut request = fixture.request(method, &uri).header("content-type", content_type).body(body);
         for (name, value) in PROXY {

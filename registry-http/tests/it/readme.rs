@@ -5,7 +5,7 @@ use std::path::Path;
 const README: &str = include_str!("../README.md");
 
 /// The rows of the distribution-spec's endpoints, and what else clients look at.
-const ROWS: [&str; 27] = [
+const ROWS: [&str; 29] = [
     "1",
     "2",
     "3",
@@ -21,6 +21,7 @@ const ROWS: [&str; 27] = [
     "9",
     "10",
     "11",
+    "12",
     "12a",
     "12b",
     "13",
@@ -33,6 +34,7 @@ const ROWS: [&str; 27] = [
     "data",
     "clients",
     "reverse proxy",
+    "memory",
 ];
 
 fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
@@ -51,7 +53,7 @@ fn source_of(test: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (modules, _) = test.rsplit_once("::").unwrap_or_else(|| panic!("{test} has no module"));
     let file = match modules.strip_suffix("::tests") {
-        Some(module) => root.join("src").join(format!("{module}.rs")),
+        Some(module) => root.join("src").join(format!("{}.rs", module.replace("::", "/"))),
         None => root.join("tests/it").join(format!("{}.rs", modules.split("::").next().unwrap())),
     };
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{test}: {}: {error}", file.display()))

@@ -131,8 +131,11 @@ async fn pages_of_referrers_are_linked_and_keep_their_filter() {
 async fn an_index_of_referrers_never_passes_four_mebibytes() {
     let fixture = Fixture::new();
     let (digest, subject) = subject();
-    for number in 0..3 {
-        let annotations = json!({ "n": number.to_string(), "big": "A".repeat(1_500_000) });
+    // JSON makes six bytes of a control character, and nothing of most others.
+    for (number, big) in
+        ["A".repeat(1_500_000), "\u{1}".repeat(400_000), "\u{1f}".repeat(300_000), "\"".repeat(1_000_000)].iter().enumerate()
+    {
+        let annotations = json!({ "n": number.to_string(), "big": big });
         let manifest = artifact(&fixture, "a", json!({ "subject": subject, "annotations": annotations })).await;
         push(&fixture, "a", IMAGE, &manifest).await;
     }
@@ -143,7 +146,25 @@ async fn an_index_of_referrers_never_passes_four_mebibytes() {
         seen += answer.json()["manifests"].as_array().unwrap().len();
         uri = answer.maybe("link").map(|link| link.trim_start_matches('<').split('>').next().unwrap().to_owned());
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
+}
+
+#[tokio::test]
+async fn manifests_that_a_client_tagged_with_the_fallback_schema_are_referrers_too() {
+    let fixture = Fixture::new();
+    let (digest, subject) = subject();
+    let manifest = artifact(&fixture, "a", json!({ "subject": subject, "artifactType": "application/vnd.sig" })).await;
+    let (referrer, size) = push(&fixture, "a", IMAGE, &manifest).await;
+    // What clients do where a registry does not know referrers: an index under a tag made of the subject's digest.
+    let mut descriptor = descriptor(IMAGE, &bytes(&manifest));
+    descriptor["artifactType"] = json!("application/vnd.sig");
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor] });
+    let tag = digest.to_string().replace(':', "-");
+    fixture.put_manifest(&format!("/v2/a/manifests/{tag}"), INDEX, bytes(&index)).await.assert(201);
+    let answer = fixture.get(&format!("/v2/a/referrers/{digest}")).await;
+    let expected = json!([{ "mediaType": IMAGE, "digest": referrer.to_string(), "size": size, "artifactType": "application/vnd.sig" }]);
+    assert_eq!(answer.assert(200).json()["manifests"], expected, "once, and the index itself is none");
+    assert_eq!(fixture.get(&format!("/v2/a/manifests/{tag}")).await.assert(200).body, bytes(&index), "the tag stays for older clients");
 }
 
 #[tokio::test]

@@ -150,6 +150,7 @@ async fn bodies_of_errors() {
     text(&mut all, &fixture.get("/v2/a/blobs/md5:00").await);
     text(&mut all, &fixture.get("/v2/a/manifests/v1").await);
     text(&mut all, &fixture.get("/v2/a/manifests/.bad").await);
+    text(&mut all, &fixture.request("PUT", "/v2/a/manifests/.bad").send().await);
     text(&mut all, &fixture.get("/v2/a/blobs/uploads/0123").await);
     text(&mut all, &fixture.get("/v2/a/tags/list?n=x").await);
     let range = fixture.request("GET", &format!("/v2/a/blobs/{digest}")).header("range", "bytes=5-").send().await;
@@ -169,10 +170,11 @@ async fn bodies_of_errors() {
     400 {"errors":[{"code":"DIGEST_INVALID","message":"a digest is sha256: and 64, or sha512: and 128 lower-case hex digits"}]}
     400 {"errors":[{"code":"DIGEST_INVALID","message":"the digest algorithm is not supported; sha256 and sha512 are"}]}
     404 {"errors":[{"code":"MANIFEST_UNKNOWN","message":"the repository has no such manifest","detail":{"reference":"v1"}}]}
-    400 {"errors":[{"code":"TAG_INVALID","message":"a tag is letters, digits, _ . and -, at most 128 characters, not starting with . or -"}]}
+    404 {"errors":[{"code":"MANIFEST_UNKNOWN","message":"the repository has no such manifest"}]}
+    400 {"errors":[{"code":"MANIFEST_INVALID","message":"a tag is letters, digits, _ . and -, at most 128 characters, not starting with . or -"}]}
     404 {"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"there is no such upload","detail":{"upload":"0123"}}]}
-    400 {"errors":[{"code":"PAGINATION_NUMBER_INVALID","message":"n is not a number"}]}
-    416 {"errors":[{"code":"RANGE_INVALID","message":"the range is not satisfiable: the blob has 1 bytes"}]}
+    400 {"errors":[{"code":"UNSUPPORTED","message":"n is not a number"}]}
+    416 {"errors":[{"code":"SIZE_INVALID","message":"the range is not satisfiable: the blob has 1 bytes"}]}
     400 {"errors":[{"code":"DIGEST_INVALID","message":"the content's digest is sha256:594e519ae499312b29433b7dd8a97ff068defcba9755b6d5d00e84c524d67b06"}]}
     416 {"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"the upload stands at 0"}]}
     400 {"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"the Content-Range is not <start>-<end>"}]}

@@ -339,18 +339,22 @@ async fn a_client_that_stalls_is_answered_408_and_what_came_is_kept() {
         )
     };
     let start = tokio::time::Instant::now();
-    fixture.request("PATCH", &location).body(stalling()).send().await.assert_error(408, "BLOB_UPLOAD_INVALID");
+    let message = |answer: Answer| {
+        answer.assert_error(408, "BLOB_UPLOAD_INVALID");
+        answer.json()["errors"][0]["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(message(fixture.request("PATCH", &location).body(stalling()).send().await), "the body stalled; what arrived is kept");
     assert_eq!(start.elapsed().as_secs(), 60);
     uploading(&fixture.get(&location).await, 204, "0-1");
     let digest = Digest::sha256(b"01012");
     fixture.request("PUT", &format!("{location}?digest={digest}")).body(stalling()).send().await.assert_error(408, "BLOB_UPLOAD_INVALID");
     uploading(&fixture.get(&location).await, 204, "0-3");
-    fixture
-        .request("POST", &format!("/v2/a/blobs/uploads/?digest={digest}"))
-        .body(stalling())
-        .send()
-        .await
-        .assert_error(408, "BLOB_UPLOAD_INVALID");
+    // Where it goes straight to the blob nothing is kept, and nothing is said of it.
+    let straight = format!("/v2/a/blobs/uploads/?digest={digest}");
+    assert_eq!(message(fixture.request("POST", &straight).body(stalling()).send().await), "the body stalled");
+    let fresh = fixture.begin("a").await;
+    assert_eq!(message(fixture.request("PUT", &format!("{fresh}?digest={digest}")).body(stalling()).send().await), "the body stalled");
+    uploading(&fixture.get(&fresh).await, 204, "0-0");
     fixture.request("PUT", &format!("{location}?digest={digest}")).body("2").send().await.assert(201);
 }
 
@@ -383,6 +387,33 @@ async fn a_wrong_digest_in_the_put_is_400_and_the_upload_lives() {
         let right = Digest::of(algorithm, b"01234");
         let answer = fixture.request("PUT", &format!("{location}?digest={right}")).send().await;
         pushed(&fixture, &answer, &right, b"01234").await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_digest_in_a_put_with_bytes_keeps_none_of_them() {
+    for algorithm in Algorithm::ALL {
+        let fixture = Fixture::new();
+        let location = fixture.begin("a").await;
+        fixture.request("PATCH", &location).body("01234").send().await.assert(202);
+        let (wrong, right) = (Digest::of(algorithm, b"x"), Digest::of(algorithm, b"0123456789"));
+        for range in [Some("5-9"), None] {
+            let mut request = fixture.request("PUT", &format!("{location}?digest={wrong}"));
+            if let Some(range) = range {
+                request = request.header("content-range", range);
+            }
+            request.body("56789").send().await.assert_error(400, "DIGEST_INVALID");
+            uploading(&fixture.get(&location).await, 204, "0-4");
+        }
+        fixture.get(&format!("/v2/a/blobs/{wrong}")).await.assert(404);
+        let request = fixture.request("PUT", &format!("{location}?digest={right}")).header("content-range", "5-9");
+        pushed(&fixture, &request.body("56789").send().await, &right, b"0123456789").await;
+        let fresh = fixture.begin("a").await;
+        fixture.request("PUT", &format!("{fresh}?digest={wrong}")).body("fresh").send().await.assert_error(400, "DIGEST_INVALID");
+        uploading(&fixture.get(&fresh).await, 204, "0-0");
+        let digest = Digest::of(algorithm, b"fresh");
+        let answer = fixture.request("PUT", &format!("{fresh}?digest={digest}")).body("fresh").send().await;
+        pushed(&fixture, &answer, &digest, b"fresh").await;
     }
 }
 

@@ -104,8 +104,113 @@ async fn stored_bytes_that_rotted_are_never_served_as_complete() {
     wire.head(&format!("GET /v2/a/blobs/{digest} HTTP/1.1")).await;
     is_torn(&wire.rest().await, &bytes);
     fixture.head(&format!("/v2/a/blobs/{digest}")).await.assert(404);
+    for range in ["bytes=0-9", "bytes=5000-", "bytes=-10"] {
+        let part = wire_range(&server, &digest, range).await;
+        assert!(part.starts_with(b"HTTP/1.1 404"), "{range}: parts of it cannot be checked: {}", String::from_utf8_lossy(&part));
+    }
     fixture.push("a", bytes.clone()).await;
     assert_eq!(fixture.get_and_head(&format!("/v2/a/blobs/{digest}")).await.assert(200).body, bytes, "pushing again heals");
+}
+
+/// All that comes in answer to a range.
+async fn wire_range(server: &Server, digest: &Digest, range: &str) -> Vec<u8> {
+    let mut wire = server.connect().await;
+    wire.head(&format!("GET /v2/a/blobs/{digest} HTTP/1.1\nconnection: close\nrange: {range}")).await;
+    wire.rest().await
+}
+
+#[tokio::test]
+async fn rotten_bytes_are_not_served_as_complete_to_those_who_ask_for_them_by_a_range_of_all() {
+    let bytes = content(1 << 20);
+    for range in ["bytes=0-", "bytes=0-1048575", "bytes=-1048576", "bytes=0-9999999"] {
+        let fixture = Fixture::build(HttpOptions::default(), |builder| builder.verify_reads(registry_core::VerifyReads::Always));
+        let server = Server::start(fixture.router.clone()).await;
+        let digest = fixture.push("a", bytes.clone()).await;
+        assert!(wire_range(&server, &digest, range).await.ends_with(&bytes), "{range}");
+        fixture.faults.damage(&digest, registry_core::testing::Damage::Flip(1000));
+        let seen = wire_range(&server, &digest, range).await;
+        let body = seen.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |end| seen.len() - end - 4);
+        assert!(body < bytes.len(), "{range}: {body}");
+        let again = wire_range(&server, &digest, "bytes=0-9").await;
+        assert!(again.starts_with(b"HTTP/1.1 404"), "{range}: {}", String::from_utf8_lossy(&again));
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_finds_no_memory_is_refused_and_its_connection_ends_cleanly() {
+    let options = HttpOptions::default().with_body_memory(300_000);
+    let fixture = Fixture::build(options, |builder| builder.max_manifest_size(300_000));
+    let server = Server::start(fixture.router.clone()).await;
+    let lines = "PUT /v2/a/manifests/x HTTP/1.1\ncontent-length: 300000";
+    let mut stalling = server.connect().await;
+    stalling.head(lines).await;
+    stalling.write(content(299_999)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut wire = server.connect().await;
+    wire.head(lines).await;
+    wire.write(content(299_999)).await;
+    wire.answer(false).await.assert_error(503, "UNAVAILABLE");
+    assert!(wire.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_431_whatever_went_before_it() {
+    let fixture = Fixture::new();
+    let server = Server::start(fixture.router.clone()).await;
+    let location = begin(&fixture).await;
+    let long = format!("GET /v2/ HTTP/1.1\r\nhost: x\r\nx-long: {}", "x".repeat(70_000));
+    let many = format!("GET /v2/ HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-many: y\r\n".repeat(200));
+    for head in [&long, &many] {
+        for before in [false, true] {
+            let mut wire = server.connect().await;
+            if before {
+                // The read buffer is large from here on.
+                wire.request(&format!("PATCH {location} HTTP/1.1"), &content(8 << 20)).await.assert(202);
+            }
+            wire.write(head).await;
+            assert_eq!(wire.answer_head().await.0, 431);
+            assert!(wire.is_closed().await);
+        }
+    }
+    let mut wire = server.connect().await;
+    wire.ask(&format!("GET /v2/ HTTP/1.1\nx-long: {}", "x".repeat(60_000))).await.assert(200);
+}
+
+#[tokio::test]
+async fn a_head_and_the_beginning_of_its_body_may_come_together() {
+    let fixture = Fixture::new();
+    let server = Server::start(fixture.router.clone()).await;
+    let mut wire = server.connect().await;
+    let body = content(3 << 20);
+    for _ in 0..3 {
+        let location = begin(&fixture).await;
+        let mut all = format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+        all.extend_from_slice(&body);
+        wire.write(all).await;
+        assert_eq!(wire.answer(false).await.assert(202).header("range"), format!("0-{}", body.len() - 1));
+    }
+}
+
+#[tokio::test]
+async fn what_is_spoken_is_seen_however_small_the_pieces_are() {
+    let fixture = Fixture::new();
+    let server = Server::start(fixture.router.clone()).await;
+    for method in ["GET", "PRI", "P"] {
+        let mut wire = server.connect().await;
+        for byte in format!("{method} /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").bytes() {
+            wire.write([byte]).await;
+            tokio::task::yield_now().await;
+        }
+        wire.answer(false).await.assert(if method == "GET" { 200 } else { 405 });
+    }
+    let mut wire = server.connect().await;
+    for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0" {
+        wire.write([*byte]).await;
+        tokio::task::yield_now().await;
+    }
+    let mut frame = [0; 5];
+    wire.stream.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4, "the server's settings");
 }
 
 #[tokio::test]
