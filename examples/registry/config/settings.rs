@@ -199,7 +199,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "http.max_connections",
         kind: Kind::Count,
-        default: "16384",
+        default: "4096",
         value_name: "N",
         help: "The most connections at once; more wait until one ends.",
     },

@@ -14,9 +14,9 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{Inner, Registry, to_the_end};
-use crate::blob::{BlobInfo, ByteStream, ResumeOptions, WriteOptions, once};
+use crate::blob::{BlobInfo, ByteStream, ReadOptions, ResumeOptions, WriteOptions, once};
 use crate::metadata::{NewUpload, OpenUpload, UploadKey};
-use crate::{Algorithm, BlobUpload, Digest, Error, ErrorKind, RepositoryName, Result, UploadToken, random_id};
+use crate::{Algorithm, BlobUpload, Digest, Error, ErrorKind, Hasher, RepositoryName, Result, UploadToken, random_id};
 
 /// Where an upload stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,10 @@ impl Registry {
                 let upload = Some((key.clone(), open.epoch));
                 return inner.put_and_link(&key.repository, &digest, size, content, upload).await;
             }
-            let mut upload = inner.take_up(&key, &open).await?;
+            let mut upload = match inner.take_up(&key, &open).await {
+                Err(error) if error.kind() == ErrorKind::UploadUnknown => return inner.committed_before(&key, &open, &digest, error).await,
+                other => other?,
+            };
             match inner.receive(&key, &mut open, &mut upload, content).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -201,6 +204,39 @@ impl Inner {
             Err(error) if error.kind() == ErrorKind::Conflict => Err(self.superseded(key, error).await),
             other => other.map(|()| UploadStatus { offset }),
         }
+    }
+
+    /// Staged bytes may be gone because they became the blob, and only the acknowledgement was lost: then it is linked now. The midstate says which bytes
+    /// this upload was sent, so that nobody gets hold of somebody else's blob in this way.
+    async fn committed_before(&self, key: &UploadKey, open: &OpenUpload, digest: &Digest, unknown: Error) -> Result<BlobInfo> {
+        let session = &open.session;
+        let sent = session.token.as_ref().and_then(|token| UploadToken::decode(token).ok()?.hasher()).map(Hasher::finalize);
+        if sent != Some(*digest) {
+            return Err(unknown);
+        }
+        let intent = self.intend(digest).await?;
+        let info = match self.verify_stored(digest).await {
+            Ok(Some(info)) => info,
+            Ok(None) => return Err(unknown),
+            Err(error) => return Err(error),
+        };
+        match self.link(&key.repository, &info, intent.generation, Some((key.clone(), open.epoch))).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => Err(self.superseded(key, error).await),
+            other => other.map(|()| info),
+        }
+    }
+
+    /// Hashes what the store has of a blob, which is as good as having written it; `None` if that is nothing, or something else.
+    async fn verify_stored(&self, digest: &Digest) -> Result<Option<BlobInfo>> {
+        let mut reader = match self.blobs.read(digest, ReadOptions::default()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut hasher = Hasher::new(digest.algorithm());
+        while let Some(chunk) = reader.stream.next().await {
+            hasher.update(&chunk?);
+        }
+        Ok((hasher.finalize() == *digest).then_some(reader.info))
     }
 
     /// intend → commit → link and end of the session.
