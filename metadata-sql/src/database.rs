@@ -1,6 +1,6 @@
 //! One database or the other.
 
-use registry_core::Result;
+use registry_core::{Error, Result};
 
 use crate::commands::{Hot, Reliance, RelyOnBlob, Served};
 use crate::driver::{Command, Query, Stats};
@@ -54,6 +54,16 @@ impl Database {
     /// Whether it has been closed, or its writer has ended.
     pub(crate) fn is_closed(&self) -> bool {
         each!(self, open => open.is_closed())
+    }
+
+    /// Why nothing is written any more, if the disk failed. A server looks after its own disk, and ends.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(open) => open.failure(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => None,
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

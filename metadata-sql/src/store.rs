@@ -48,6 +48,11 @@ impl SqlMetadataStore {
         Ok(Self { database: Arc::new(Database::Postgres(Box::new(open))) })
     }
 
+    #[cfg(all(test, feature = "sqlite"))]
+    pub(crate) fn over(database: Database) -> Self {
+        Self { database: Arc::new(database) }
+    }
+
     /// What was done through this store and its clones.
     pub fn stats(&self) -> Stats {
         self.database.stats()
@@ -190,8 +195,9 @@ impl MetadataStore for SqlMetadataStore {
     async fn tidy(&self, keep_events: Duration) -> Result<()> {
         let limit = u32::try_from(TIDY).unwrap_or(u32::MAX);
         while self.database.write(sql::TidyEvents { keep: keep_events, limit }).await? >= u64::from(limit) {}
+        while self.database.write(sql::TidyHistory { keep: keep_events, limit }).await? >= u64::from(limit) {}
         for some in self.database.read(sql::EmptyRepositories).await?.chunks(TIDY) {
-            self.database.write(sql::TidyRepositories(some.to_vec())).await?;
+            while !self.database.write(sql::TidyRepositories { ids: some.to_vec(), limit }).await? {}
         }
         Ok(())
     }
@@ -203,6 +209,9 @@ impl MetadataStore for SqlMetadataStore {
     async fn ping(&self) -> Result<()> {
         if self.database.is_closed() {
             return Err(Error::new(ErrorKind::Unavailable, "the metadata store is closed"));
+        }
+        if let Some(failure) = self.database.failure() {
+            return Err(failure);
         }
         self.database.read(sql::Ping).await
     }

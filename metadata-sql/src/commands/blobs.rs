@@ -69,11 +69,13 @@ async fn link<T: Transaction>(transaction: &mut T, repository: i64, digest: &Dig
 }
 
 /// [`intend_blob`](registry_core::MetadataStore::intend_blob).
+///
+/// Durable, since bytes follow that are: those of a row that was lost with the power, or was back to being condemned, nobody would find and delete again.
+/// Only a row that is live anyhow could do without, and it is not worth another question.
 pub(crate) struct IntendBlob(pub(crate) Digest);
 
 impl Command for IntendBlob {
     type Output = Intent;
-    const DURABLE: bool = false;
 
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Intent> {
         let digest = &self.0;

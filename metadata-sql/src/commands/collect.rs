@@ -8,7 +8,7 @@ use std::time::Duration;
 use registry_core::metadata::{Deletion, GcPreview, Sweep};
 use registry_core::{Digest, Error, ErrorKind, RepositoryName, Result};
 
-use super::{before_grace, many, repositories, state};
+use super::{before_grace, many, repositories, rows, state};
 use crate::driver::{Command, Query, Reader, Row, Transaction, params};
 
 /// What a look at a page found.
@@ -75,9 +75,13 @@ pub(crate) struct ExpireLinks {
 impl Command for ExpireLinks {
     type Output = Vec<(RepositoryName, Digest)>;
 
+    fn weight(&self) -> usize {
+        rows(self.candidates.len())
+    }
+
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Self::Output> {
         let bound = before_grace(transaction.now().await?, self.grace);
-        let sql = "DELETE FROM links WHERE repository = ?1 AND relied_at <= ?2 AND digest IN ({list})
+        let sql = "DELETE FROM links WHERE repository = ?1 AND relied_at <= ?2 AND digest IN (SELECT value FROM {list})
             AND NOT EXISTS (SELECT 1 FROM edges e WHERE e.repository = links.repository AND e.target = links.digest) RETURNING digest";
         let mut removed = Vec::new();
         for of_one in self.candidates.chunk_by(|one, next| one.0 == next.0) {
@@ -155,12 +159,16 @@ pub(crate) struct Condemn {
 impl Command for Condemn {
     type Output = Vec<Digest>;
 
+    fn weight(&self) -> usize {
+        rows(self.digests.len())
+    }
+
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Vec<Digest>> {
         let now = transaction.now().await?;
         let sql = concat!(
             "UPDATE blobs SET state = 1, condemned_at = ?1, ",
             raise!(),
-            " WHERE digest IN ({list}) AND state = 0 AND touched_at <= ?2 AND ",
+            " WHERE digest IN (SELECT value FROM {list}) AND state = 0 AND touched_at <= ?2 AND ",
             unheld!(),
             " RETURNING digest"
         );
@@ -178,6 +186,10 @@ pub(crate) struct ClaimDeletions {
 impl Command for ClaimDeletions {
     type Output = Vec<Deletion>;
 
+    fn weight(&self) -> usize {
+        rows(self.limit as usize)
+    }
+
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Vec<Deletion>> {
         let now = transaction.now().await?;
         let sql = "SELECT digest FROM blobs WHERE state = 1 AND condemned_at <= ?1 ORDER BY condemned_at LIMIT ?2";
@@ -188,7 +200,13 @@ impl Command for ClaimDeletions {
         let candidates = sorted(rows)?;
 
         // No command leaves a held blob condemned. If one ever did, this is where it would cost the last copy, so it is looked at once more.
-        let sql = concat!("UPDATE blobs SET state = 0, touched_at = ?1, ", raise!(), " WHERE digest IN ({list}) AND NOT (", unheld!(), ")");
+        let sql = concat!(
+            "UPDATE blobs SET state = 0, touched_at = ?1, ",
+            raise!(),
+            " WHERE digest IN (SELECT value FROM {list}) AND NOT (",
+            unheld!(),
+            ")"
+        );
         let held = many::execute(transaction, sql, params![now], &candidates).await?;
         if held > 0 {
             tracing::error!(blobs = held, "condemned blobs are in use after all and were taken back: please report this");
@@ -196,7 +214,7 @@ impl Command for ClaimDeletions {
         let sql = concat!(
             "UPDATE blobs SET state = 2, deleting_until = ?2, ",
             raise!(),
-            " WHERE digest IN ({list}) AND state <> 0 RETURNING digest, size, generation"
+            " WHERE digest IN (SELECT value FROM {list}) AND state <> 0 RETURNING digest, size, generation"
         );
         // Half a lease more than the caller was told: its last request may be on its way until then.
         let until = now + self.lease + self.lease / 2;
@@ -285,10 +303,36 @@ impl Command for TidyEvents {
     type Output = u64;
     const DURABLE: bool = false;
 
+    fn weight(&self) -> usize {
+        rows(self.limit as usize)
+    }
+
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<u64> {
         // Events stand in the order of their times, give or take a clock that was set back: no index of times is needed to find the oldest.
         let bound = transaction.now().await? - self.keep;
         let sql = "DELETE FROM events WHERE at < ?1 AND id IN (SELECT id FROM events ORDER BY id LIMIT ?2)";
+        transaction.execute(sql, params![bound, self.limit]).await
+    }
+}
+
+/// Forgets up to `limit` old entries of tags' histories; returns how many.
+pub(crate) struct TidyHistory {
+    pub(crate) keep: Duration,
+    pub(crate) limit: u32,
+}
+
+impl Command for TidyHistory {
+    type Output = u64;
+    const DURABLE: bool = false;
+
+    fn weight(&self) -> usize {
+        rows(self.limit as usize)
+    }
+
+    async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<u64> {
+        // They stand in order, as events do.
+        let bound = transaction.now().await? - self.keep;
+        let sql = "DELETE FROM tag_history WHERE at < ?1 AND id IN (SELECT id FROM tag_history ORDER BY id LIMIT ?2)";
         transaction.execute(sql, params![bound, self.limit]).await
     }
 }
@@ -314,20 +358,33 @@ impl Query for EmptyRepositories {
     }
 }
 
-/// Forgets these repositories, if they hold nothing, and the history of their tags.
-pub(crate) struct TidyRepositories(pub(crate) Vec<i64>);
+/// Forgets these repositories, if they hold nothing, and before that the history of their tags, up to `limit` entries; whether that was all.
+pub(crate) struct TidyRepositories {
+    pub(crate) ids: Vec<i64>,
+    pub(crate) limit: u32,
+}
 
 impl Command for TidyRepositories {
-    type Output = ();
+    type Output = bool;
     const DURABLE: bool = false;
 
-    async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<()> {
-        for id in &self.0 {
-            let sql = concat!("DELETE FROM repositories WHERE id = ?1 AND ", empty!());
-            if transaction.execute(sql, params![*id]).await? > 0 {
-                transaction.execute("DELETE FROM tag_history WHERE repository = ?1", params![*id]).await?;
-            }
+    fn weight(&self) -> usize {
+        rows(self.ids.len() + self.limit as usize)
+    }
+
+    async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<bool> {
+        // A repository that comes back between two pages has lost the older part of a history that was about to go.
+        let sql = concat!(
+            "DELETE FROM tag_history WHERE id IN (SELECT h.id FROM repositories JOIN tag_history h ON h.repository = repositories.id
+            WHERE repositories.id IN (SELECT CAST(value AS BIGINT) FROM {list}) AND ",
+            empty!(),
+            " LIMIT ?1)"
+        );
+        if many::execute_ids(transaction, sql, params![self.limit], &self.ids).await? >= u64::from(self.limit) {
+            return Ok(false);
         }
-        Ok(())
+        let sql = concat!("DELETE FROM repositories WHERE id IN (SELECT CAST(value AS BIGINT) FROM {list}) AND ", empty!());
+        many::execute_ids(transaction, sql, &[], &self.ids).await?;
+        Ok(true)
     }
 }

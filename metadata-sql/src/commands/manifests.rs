@@ -6,14 +6,14 @@ use registry_core::metadata::{EventKind, PutManifest};
 use registry_core::{Digest, Error, ErrorKind, RepositoryName, Result, Tag, Timestamp};
 
 use super::blobs::{BlobRow, verified};
-use super::{events, many, repositories};
+use super::{events, many, repositories, rows};
 use crate::driver::{Command, Transaction, params};
 
 /// [`put_manifest`](registry_core::MetadataStore::put_manifest).
 pub(crate) struct Put(pub(crate) PutManifest);
 
-const LINKED: &str = "SELECT digest FROM links WHERE repository = ?1 AND digest IN ({list})";
-const MANIFESTS: &str = "SELECT digest FROM manifests WHERE repository = ?1 AND digest IN ({list})";
+const LINKED: &str = "SELECT digest FROM links WHERE repository = ?1 AND digest IN (SELECT value FROM {list})";
+const MANIFESTS: &str = "SELECT digest FROM manifests WHERE repository = ?1 AND digest IN (SELECT value FROM {list})";
 
 async fn found<T: Transaction>(transaction: &mut T, template: &str, repository: i64, digests: &[Digest]) -> Result<HashSet<Digest>> {
     let rows = many::query(transaction, template, params![repository], digests).await?;
@@ -33,9 +33,9 @@ impl Put {
         let required = unique(blobs.iter().chain(manifests));
         let Some(repository) = repository else { return Ok(required) };
         let linked = found(transaction, LINKED, repository, &unique(blobs)).await?;
-        let others: Vec<_> = required.iter().copied().filter(|digest| !linked.contains(digest) || manifests.contains(digest)).collect();
-        let stored = found(transaction, MANIFESTS, repository, &others).await?;
         let children: HashSet<_> = manifests.iter().collect();
+        let others: Vec<_> = required.iter().copied().filter(|digest| !linked.contains(digest) || children.contains(digest)).collect();
+        let stored = found(transaction, MANIFESTS, repository, &others).await?;
         let holds = |digest: &Digest| stored.contains(digest) || linked.contains(digest) && !children.contains(digest);
         Ok(required.into_iter().filter(|digest| !holds(digest)).collect())
     }
@@ -59,9 +59,9 @@ impl Put {
         // The same bytes pushed as another type may refer to other things.
         transaction.execute("DELETE FROM edges WHERE repository = ?1 AND manifest = ?2", params![repository, digest]).await?;
         let targets = unique(blobs.iter().chain(manifests).chain(optional));
-        let edges = "INSERT INTO edges (repository, manifest, target) VALUES {list} ON CONFLICT DO NOTHING";
-        many::insert(transaction, edges, params![repository, digest], &targets).await?;
-        let rely = "UPDATE links SET relied_at = ?2 WHERE repository = ?1 AND digest IN ({list})";
+        let edges = "INSERT INTO edges (repository, manifest, target) SELECT CAST(?1 AS BIGINT), CAST(?2 AS TEXT), value FROM {list}";
+        many::execute(transaction, edges, params![repository, digest], &targets).await?;
+        let rely = "UPDATE links SET relied_at = ?2 WHERE repository = ?1 AND digest IN (SELECT value FROM {list})";
         many::execute(transaction, rely, params![repository, now], &unique(blobs.iter().chain(optional))).await?;
         verified(transaction, digest, size, now).await
     }
@@ -69,6 +69,12 @@ impl Put {
 
 impl Command for Put {
     type Output = ();
+
+    fn weight(&self) -> usize {
+        let PutManifest { bytes, blobs, manifests, optional, tags, .. } = &self.0;
+        // A tag is a row, its history, and an event.
+        bytes.len() + rows(blobs.len() + manifests.len() + optional.len() + 3 * tags.len())
+    }
 
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<()> {
         let PutManifest { repository, digest, generation, tags, .. } = &self.0;

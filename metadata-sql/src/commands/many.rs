@@ -1,51 +1,38 @@
-//! Statements about many digests at once.
+//! Statements about many things at once.
 //!
-//! A statement is prepared once per number of its parameters. So that there are few of those, a list is cut into pieces of at most 64, and each piece is
-//! filled up to a power of two by naming its last digest again, which changes nothing in an `IN (…)` or behind an `ON CONFLICT DO NOTHING`.
-
-use std::fmt::Write as _;
+//! The list is one parameter, and `{list}` in a statement is a table made of it, with the column `value`. So there is one statement to prepare, and one
+//! round trip, however long the list is. Rejected: a parameter for each item, of which SQLite takes 32,766 and PostgreSQL 65,535, with a statement
+//! prepared for each number of them.
 
 use registry_core::{Digest, Result};
 
 use crate::driver::{Row, Transaction, Value};
 
-const PIECE: usize = 64;
-
-/// Fills up a piece and calls `one` for the number of each parameter.
-fn spell(template: &str, first: usize, digests: &[Digest], one: impl Fn(&mut String, usize)) -> (String, Vec<Value<'static>>) {
-    let count = digests.len().next_power_of_two();
-    let mut list = String::with_capacity(count * 12);
-    for number in 0..count {
-        if number > 0 {
-            list.push_str(", ");
-        }
-        one(&mut list, first + number);
-    }
-    let mut values: Vec<_> = digests.iter().map(Value::from).collect();
-    if let Some(last) = values.last().cloned() {
-        values.resize(count, last);
-    }
-    (template.replace("{list}", &list), values)
+fn spell<T: Transaction>(template: &str, fixed: &[Value<'_>]) -> String {
+    template.replace("{list}", &T::DIALECT.list(fixed.len() + 1))
 }
 
-fn parameter(list: &mut String, number: usize) {
-    // Writing to a string cannot fail.
-    let _ = write!(list, "?{number}");
+fn with_list<'a>(fixed: &[Value<'a>], list: Vec<String>) -> Vec<Value<'a>> {
+    let mut values = fixed.to_vec();
+    values.push(Value::List(list));
+    values
 }
 
-/// Runs a `SELECT` that has `IN ({list})` for pieces of `digests`.
+fn texts(digests: &[Digest]) -> Vec<String> {
+    digests.iter().map(ToString::to_string).collect()
+}
+
+/// Runs a `SELECT` about `digests`.
 pub(super) async fn query<T: Transaction>(
     transaction: &mut T,
     template: &str,
     fixed: &[Value<'_>],
     digests: &[Digest],
 ) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for piece in digests.chunks(PIECE) {
-        let (sql, list) = spell(template, fixed.len() + 1, piece, parameter);
-        rows.extend(transaction.query(&sql, &[fixed, &list].concat()).await?);
+    if digests.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(rows)
+    transaction.query(&spell::<T>(template, fixed), &with_list(fixed, texts(digests))).await
 }
 
 /// The same for a change with `RETURNING`.
@@ -55,33 +42,25 @@ pub(super) async fn returning<T: Transaction>(
     fixed: &[Value<'_>],
     digests: &[Digest],
 ) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for piece in digests.chunks(PIECE) {
-        let (sql, list) = spell(template, fixed.len() + 1, piece, parameter);
-        rows.extend(transaction.returning(&sql, &[fixed, &list].concat()).await?);
+    if digests.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(rows)
+    transaction.returning(&spell::<T>(template, fixed), &with_list(fixed, texts(digests))).await
 }
 
 /// The same for a change.
 pub(super) async fn execute<T: Transaction>(transaction: &mut T, template: &str, fixed: &[Value<'_>], digests: &[Digest]) -> Result<u64> {
-    let mut changed = 0;
-    for piece in digests.chunks(PIECE) {
-        let (sql, list) = spell(template, fixed.len() + 1, piece, parameter);
-        changed += transaction.execute(&sql, &[fixed, &list].concat()).await?;
-    }
-    Ok(changed)
+    execute_texts(transaction, template, fixed, texts(digests)).await
 }
 
-/// Runs an `INSERT … VALUES {list} ON CONFLICT DO NOTHING` of rows that are `fixed` and one of `digests`.
-pub(super) async fn insert<T: Transaction>(transaction: &mut T, template: &str, fixed: &[Value<'_>], digests: &[Digest]) -> Result<()> {
-    let head: String = (1..=fixed.len()).map(|number| format!("?{number}, ")).collect();
-    let row = |list: &mut String, number: usize| {
-        let _ = write!(list, "({head}?{number})");
-    };
-    for piece in digests.chunks(PIECE) {
-        let (sql, list) = spell(template, fixed.len() + 1, piece, row);
-        transaction.execute(&sql, &[fixed, &list].concat()).await?;
+/// The same for a change about rows that go by numbers: `CAST(value AS BIGINT)` in the statement.
+pub(super) async fn execute_ids<T: Transaction>(transaction: &mut T, template: &str, fixed: &[Value<'_>], ids: &[i64]) -> Result<u64> {
+    execute_texts(transaction, template, fixed, ids.iter().map(ToString::to_string).collect()).await
+}
+
+async fn execute_texts<T: Transaction>(transaction: &mut T, template: &str, fixed: &[Value<'_>], list: Vec<String>) -> Result<u64> {
+    if list.is_empty() {
+        return Ok(0);
     }
-    Ok(())
+    transaction.execute(&spell::<T>(template, fixed), &with_list(fixed, list)).await
 }

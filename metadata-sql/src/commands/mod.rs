@@ -8,12 +8,14 @@ mod lists;
 mod manifests;
 mod many;
 mod repositories;
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
 mod uploads;
 
 pub(crate) use self::blobs::{IntendBlob, Link, Mount, ObserveBlob, Reliance, RelyOnBlob, UnlinkBlob};
 pub(crate) use self::collect::{
     ClaimDeletions, CompleteDeletion, Condemn, CondemnableBlobs, EmptyRepositories, ExpirableLinks, ExpireLinks, Preview, RenewDeletion,
-    TidyEvents, TidyRepositories,
+    TidyEvents, TidyHistory, TidyRepositories,
 };
 pub(crate) use self::events::Events;
 pub(crate) use self::hot::{Hot, Served};
@@ -31,6 +33,11 @@ use crate::driver::{Query, Reader};
 mod state {
     pub(super) const LIVE: i64 = 0;
     pub(super) const DELETING: i64 = 2;
+}
+
+/// About how many bytes it takes to write so many small rows, with their places in the indexes.
+fn rows(count: usize) -> usize {
+    count.saturating_mul(200)
 }
 
 /// The next generation of a blob: the time, so that it means something to people, but always above the last one.

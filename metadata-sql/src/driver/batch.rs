@@ -5,15 +5,22 @@
 //!
 //! Commands must not feel each other's failures. A savepoint around each would do that at a round trip per command; instead the session notes whether
 //! the command that failed had changed anything. If not, which is the rule since commands check before they write, there is nothing to undo. If it had,
-//! the whole transaction is rolled back and each command runs again in one of its own.
+//! the whole transaction is rolled back and each command that was in it runs again in one of its own.
+//!
+//! Nor must they feel each other's weight: all writers, of all processes, wait for the transaction at hand. So it ends once it has taken its time, and
+//! those who have not had their turn by then share the next one.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use registry_core::{Error, ErrorKind, Result};
 
 use super::{Job, Tally, Transaction};
+
+/// How long the commands of one transaction may take together before it is committed. The last of them may take longer.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The connection of a writer, which runs one transaction after the other.
 pub(crate) trait Session: Transaction {
@@ -39,10 +46,9 @@ pub(crate) trait Session: Transaction {
 /// Why a transaction did not commit.
 #[derive(Debug)]
 pub(crate) enum CommitError {
-    /// Nothing of it happened.
+    /// Nothing of it happened, so that it may be tried again.
     RolledBack(Error),
-    /// Nobody can tell.
-    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "a file is never out of reach"))]
+    /// Nobody can tell, so that it must not be.
     Unknown(Error),
 }
 
@@ -60,12 +66,16 @@ type Jobs<S> = Vec<Box<dyn Job<S>>>;
 
 /// Runs the commands and answers every one of them. What is answered is counted before, so that whoever has an answer finds it counted.
 pub(crate) async fn commit<S: Session>(session: &mut S, mut jobs: Jobs<S>, tally: &Tally) {
-    let outcome = guarded(session, &mut jobs, tally).await;
-    let may_start_over = jobs.len() > 1 || session.is_lost();
-    match outcome {
-        Attempt::Failed | Attempt::RolledBack(_) if may_start_over => one_by_one(session, jobs, tally).await,
-        Attempt::Committed | Attempt::Failed => settle(jobs, tally),
-        Attempt::NotBegun(error) | Attempt::RolledBack(error) | Attempt::Unknown(error) => fail(jobs, error, tally),
+    while !jobs.is_empty() {
+        let (outcome, taken) = guarded(session, &mut jobs, tally).await;
+        let rest = jobs.split_off(taken);
+        let may_start_over = jobs.len() > 1 || session.is_lost();
+        match outcome {
+            Attempt::Failed | Attempt::RolledBack(_) if may_start_over => one_by_one(session, jobs, tally).await,
+            Attempt::Committed | Attempt::Failed => settle(jobs, tally),
+            Attempt::NotBegun(error) | Attempt::RolledBack(error) | Attempt::Unknown(error) => fail(jobs, error, tally),
+        }
+        jobs = rest;
     }
 }
 
@@ -73,7 +83,7 @@ async fn one_by_one<S: Session>(session: &mut S, jobs: Jobs<S>, tally: &Tally) {
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
         let mut alone = vec![job];
-        match guarded(session, &mut alone, tally).await {
+        match guarded(session, &mut alone, tally).await.0 {
             Attempt::Committed | Attempt::Failed => settle(alone, tally),
             Attempt::RolledBack(error) | Attempt::Unknown(error) => fail(alone, error, tally),
             // The others would wait for the same nothing.
@@ -86,35 +96,43 @@ async fn one_by_one<S: Session>(session: &mut S, jobs: Jobs<S>, tally: &Tally) {
 }
 
 /// [`attempt`], where a panic is the failure of whoever turns out to be the one that panics.
-async fn guarded<S: Session>(session: &mut S, jobs: &mut Jobs<S>, tally: &Tally) -> Attempt {
+async fn guarded<S: Session>(session: &mut S, jobs: &mut Jobs<S>, tally: &Tally) -> (Attempt, usize) {
     match AssertUnwindSafe(attempt(session, jobs, tally)).catch_unwind().await {
         Ok(attempt) => attempt,
         Err(_) => {
             tracing::error!("a database command panicked; its transaction is rolled back");
             session.rollback().await;
-            Attempt::RolledBack(Error::new(ErrorKind::Internal, "the command panicked"))
+            (Attempt::RolledBack(Error::new(ErrorKind::Internal, "the command panicked")), jobs.len())
         }
     }
 }
 
-async fn attempt<S: Session>(session: &mut S, jobs: &mut Jobs<S>, tally: &Tally) -> Attempt {
+/// Runs the first commands, as many as their time allows, and commits them. What came of it, and how many they were.
+async fn attempt<S: Session>(session: &mut S, jobs: &mut Jobs<S>, tally: &Tally) -> (Attempt, usize) {
     let durable = jobs.iter().any(|job| job.is_durable());
     if let Err(error) = session.begin(durable).await {
-        return Attempt::NotBegun(error);
+        return (Attempt::NotBegun(error), jobs.len());
     }
     tally.transaction();
+    // From here on others wait; the wait for them was before.
+    let (begun, mut taken) = (Instant::now(), 0);
     for job in jobs {
         session.next_command();
+        taken += 1;
         if !job.run(session).await && session.is_tainted() {
             session.rollback().await;
-            return Attempt::Failed;
+            return (Attempt::Failed, taken);
+        }
+        if begun.elapsed() >= PATIENCE {
+            break;
         }
     }
-    match session.commit().await {
+    let outcome = match session.commit().await {
         Ok(()) => Attempt::Committed,
         Err(CommitError::RolledBack(error)) => Attempt::RolledBack(error),
         Err(CommitError::Unknown(error)) => Attempt::Unknown(error),
-    }
+    };
+    (outcome, taken)
 }
 
 fn settle<S>(jobs: Jobs<S>, tally: &Tally) {

@@ -6,12 +6,15 @@ use futures_util::future::BoxFuture;
 use registry_core::{Error, Result, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{Row, Value};
+use super::{Dialect, Row, Value};
 
 /// Something that answers questions: a connection, or a transaction in progress.
 ///
 /// Statements name their parameters `?1`, `?2`, …; they use only what SQLite and PostgreSQL understand alike.
 pub(crate) trait Reader: Send {
+    /// How the database spells what the two do not understand alike.
+    const DIALECT: Dialect;
+
     /// Runs a `SELECT`.
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
@@ -59,12 +62,20 @@ pub(crate) trait Command: Send + Sync + 'static {
     /// Whether it has to survive a power loss once it is answered.
     const DURABLE: bool = true;
 
+    /// About how many bytes it writes, if that may be many: those that it shares a transaction with wait for it.
+    fn weight(&self) -> usize {
+        0
+    }
+
     fn run<T: Transaction>(&self, transaction: &mut T) -> impl Future<Output = Result<Self::Output>> + Send;
 }
 
 /// A command on its way through the queue of a writer whose transactions are `T`.
 pub(crate) trait Job<T>: Send {
     fn is_durable(&self) -> bool;
+
+    /// See [`Command::weight`].
+    fn weight(&self) -> usize;
 
     /// Runs the command and keeps its answer; whether it succeeded. May be called again after a rollback.
     fn run<'a>(&'a mut self, transaction: &'a mut T) -> BoxFuture<'a, bool>;
@@ -93,6 +104,10 @@ impl<C: Command> Pending<C> {
 impl<C: Command, T: Transaction> Job<T> for Pending<C> {
     fn is_durable(&self) -> bool {
         C::DURABLE
+    }
+
+    fn weight(&self) -> usize {
+        self.command.weight()
     }
 
     fn run<'a>(&'a mut self, transaction: &'a mut T) -> BoxFuture<'a, bool> {

@@ -15,6 +15,9 @@ const WAITING: usize = 1024;
 /// How many commands share a transaction at most: a bound on how long the first of them waits for its answer.
 const BATCH: usize = 256;
 
+/// About how many bytes they write at most, unless one alone writes more: for the same reason.
+const WEIGHT: usize = 256 << 10;
+
 /// What a store has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -77,6 +80,8 @@ impl<T> fmt::Debug for Queue<T> {
 /// The writer's end. Whoever closes the queue waits until it is dropped.
 pub(crate) struct Inbox<T> {
     receiver: mpsc::Receiver<Message<T>>,
+    /// The first of the queue, if it was taken out and found too heavy for the batch before it.
+    first: Option<Box<dyn Job<T>>>,
     tally: Arc<Tally>,
     _alive: watch::Sender<()>,
 }
@@ -86,7 +91,7 @@ pub(crate) fn queue<T>() -> (Queue<T>, Inbox<T>) {
     let (sender, receiver) = mpsc::channel(WAITING);
     let tally = Arc::<Tally>::default();
     let (alive, ended) = watch::channel(());
-    (Queue { sender, ended, tally: Arc::clone(&tally) }, Inbox { receiver, tally, _alive: alive })
+    (Queue { sender, ended, tally: Arc::clone(&tally) }, Inbox { receiver, first: None, tally, _alive: alive })
 }
 
 fn closed() -> Error {
@@ -123,7 +128,10 @@ impl<T> Inbox<T> {
     #[cfg(feature = "sqlite")]
     pub(crate) fn blocking_next(&mut self) -> Option<Vec<Box<dyn Job<T>>>> {
         loop {
-            let first = self.receiver.blocking_recv()?;
+            let first = match self.first.take() {
+                Some(job) => Message::Job(job),
+                None => self.receiver.blocking_recv()?,
+            };
             if let Some(batch) = self.gather(first) {
                 return Some(batch);
             }
@@ -134,7 +142,10 @@ impl<T> Inbox<T> {
     #[cfg(feature = "postgres")]
     pub(crate) async fn next(&mut self) -> Option<Vec<Box<dyn Job<T>>>> {
         loop {
-            let first = self.receiver.recv().await?;
+            let first = match self.first.take() {
+                Some(job) => Message::Job(job),
+                None => self.receiver.recv().await?,
+            };
             if let Some(batch) = self.gather(first) {
                 return Some(batch);
             }
@@ -142,11 +153,19 @@ impl<T> Inbox<T> {
     }
 
     fn gather(&mut self, first: Message<T>) -> Option<Vec<Box<dyn Job<T>>>> {
-        let mut batch = Vec::new();
+        let mut batch: Vec<Box<dyn Job<T>>> = Vec::new();
+        let mut weight = 0_usize;
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Job(job) => batch.push(job),
+                Message::Job(job) => {
+                    weight = weight.saturating_add(job.weight());
+                    if weight > WEIGHT && !batch.is_empty() {
+                        self.first = Some(job);
+                        break;
+                    }
+                    batch.push(job);
+                }
                 // Nothing is accepted any more; what is queued is still done.
                 Message::Close => self.receiver.close(),
             }

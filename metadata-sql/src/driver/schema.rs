@@ -14,6 +14,16 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    /// A list that is the parameter `number`, as a table of one column named `value`.
+    pub(crate) fn list(self, number: usize) -> String {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => format!("json_each(?{number}) AS item"),
+            #[cfg(feature = "postgres")]
+            Self::Postgres => format!("unnest(CAST(?{number} AS TEXT[])) AS item (value)"),
+        }
+    }
+
     /// Fills in a template.
     fn spell(self, template: &str) -> String {
         let words: [(&str, &str); 6] = match self {

@@ -1,10 +1,12 @@
 //! The driver layer over a real SQLite connection, with commands that no store has.
 
+use std::time::Duration;
+
 use registry_core::{Error, ErrorKind, Result};
 use tempfile::TempDir;
 
 use super::schema::upgrade;
-use super::{Command, Dialect, Job, Pending, Reader as _, Session, Tally, Transaction, commit, params};
+use super::{Command, Dialect, Job, Pending, Reader as _, Session, Tally, Transaction, commit, params, queue};
 use crate::SqliteOptions;
 use crate::sqlite::{SqliteSession, create_file, drive};
 
@@ -15,8 +17,10 @@ enum Step {
     Fail,
     BreakSql,
     Panic,
+    /// A tenth of a second and a little more.
+    Linger,
 }
-use Step::{BreakSql, Fail, Panic, Write};
+use Step::{BreakSql, Fail, Linger, Panic, Write};
 
 struct Steps(&'static [Step]);
 
@@ -30,6 +34,7 @@ impl Command for Steps {
                 Fail => return Err(Error::new(ErrorKind::Conflict, "as asked")),
                 BreakSql => drop(transaction.query("SELECT nothing FROM nowhere", &[]).await?),
                 Panic => panic!("as asked"),
+                Linger => std::thread::sleep(Duration::from_millis(110)),
             }
         }
         transaction.query("SELECT COUNT(*) FROM numbers", &[]).await?.remove(0).int(0)
@@ -121,6 +126,70 @@ fn a_panic_is_its_own_commands_only_and_the_writer_lives() {
     assert_eq!(run(&mut session, &[&[Panic]]).0, [Err(ErrorKind::Internal)]);
     assert_eq!(run(&mut session, &[&[Write(4)]]), (vec![Ok(3)], 1));
     assert_eq!(numbers(&mut session), [1, 3, 4]);
+}
+
+#[test]
+fn a_transaction_that_has_taken_its_time_ends_and_the_rest_share_the_next() {
+    let (_folder, mut session) = with_numbers();
+    let batch: &[&'static [Step]] = &[&[Write(1)], &[Write(2), Linger], &[Write(3)], &[Write(4)], &[Write(5), Linger], &[Write(6)]];
+    let (answers, transactions) = run(&mut session, batch);
+    assert_eq!((answers, transactions), ((1..=6).map(Ok).collect(), 3));
+    // Those before one that fails late are undone and repeated; those behind it never knew.
+    let (answers, transactions) = run(&mut session, &[&[Write(7)], &[Write(8), Linger, Fail], &[Write(9)]]);
+    assert_eq!((answers, transactions), (vec![Ok(7), Err(ErrorKind::Conflict), Ok(8)], 4));
+    assert_eq!(numbers(&mut session), [1, 2, 3, 4, 5, 6, 7, 9]);
+}
+
+/// A command that does nothing and says that it is heavy.
+struct Heavy(usize);
+
+impl Command for Heavy {
+    type Output = ();
+
+    fn weight(&self) -> usize {
+        self.0
+    }
+
+    async fn run<T: Transaction>(&self, _: &mut T) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_heavy_command_is_in_nobodys_way_but_of_those_behind_it() {
+    let (queue, mut inbox) = queue::<SqliteSession>();
+    let weights = [1, 2, 300 << 10, 3, 0, 200 << 10, 56 << 10, 1, 10 << 20];
+    for weight in weights {
+        let queued = queue.run(Heavy(weight));
+        // It is in the queue once it was polled; the answer is of no interest.
+        assert!(futures_util::FutureExt::now_or_never(queued).is_none());
+    }
+    let batches = tokio::task::spawn_blocking(move || {
+        let mut batches = Vec::new();
+        while batches.iter().flatten().count() < weights.len() {
+            batches.push(inbox.blocking_next().unwrap().iter().map(|job| job.weight()).collect::<Vec<_>>());
+        }
+        batches
+    });
+    let expected = [vec![1, 2], vec![300 << 10], vec![3, 0, 200 << 10], vec![56 << 10, 1], vec![10 << 20]];
+    assert_eq!(batches.await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_queue_that_closes_hands_out_what_it_put_aside() {
+    let (queue, mut inbox) = queue::<SqliteSession>();
+    for weight in [1, 10 << 20] {
+        assert!(futures_util::FutureExt::now_or_never(queue.run(Heavy(weight))).is_none());
+    }
+    assert!(futures_util::FutureExt::now_or_never(queue.close()).is_none());
+    let sizes = tokio::task::spawn_blocking(move || {
+        let mut sizes = Vec::new();
+        while let Some(batch) = inbox.blocking_next() {
+            sizes.push(batch.len());
+        }
+        sizes
+    });
+    assert_eq!(sizes.await.unwrap(), [1, 1]);
 }
 
 const ONE: &[&str] = &["CREATE TABLE one (x {int}) {heap}", "INSERT INTO one (x) VALUES (1)"];

@@ -13,6 +13,8 @@ pub(crate) enum Value<'a> {
     Int(i64),
     Text(Cow<'a, str>),
     Bytes(Cow<'a, [u8]>),
+    /// Texts that a statement uses as a table, see [`Dialect::list`](super::Dialect::list). Only ever a parameter.
+    List(Vec<String>),
 }
 
 /// The parameters of a statement, each turned into a [`Value`].
@@ -180,6 +182,7 @@ fn unexpected(column: usize, wanted: &str, found: &Value<'_>) -> Error {
         Value::Int(_) => "a number",
         Value::Text(_) => "text",
         Value::Bytes(_) => "bytes",
+        Value::List(_) => "a list",
     };
     Error::new(ErrorKind::Corrupt, format!("a row of the database has {found} in column {column} instead of {wanted}"))
 }

@@ -44,9 +44,10 @@ impl Target {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(Duration::from_secs(60));
         }
+        // What a role or a database has as its default is for other programs: reads are single statements that need no snapshot beyond themselves.
         let (statement, lock) = (options.statement_timeout.as_millis(), options.lock_timeout.as_millis());
         let mut greeting = format!(
-            "SET statement_timeout = {statement}; SET lock_timeout = {lock}; SET idle_in_transaction_session_timeout = {statement}; SET client_min_messages = warning"
+            "SET statement_timeout = {statement}; SET lock_timeout = {lock}; SET idle_in_transaction_session_timeout = {statement}; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'"
         );
         if let Some(schema) = &options.schema {
             check_schema(schema)?;

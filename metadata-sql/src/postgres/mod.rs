@@ -134,6 +134,8 @@ impl PostgresReader<'_> {
 }
 
 impl Reader for PostgresReader<'_> {
+    const DIALECT: Dialect = Dialect::Postgres;
+
     async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         self.rows(sql, params).await
     }

@@ -17,6 +17,7 @@ impl ToSql for Value<'_> {
             Value::Int(value) if <i64 as ToSql>::accepts(ty) => value.to_sql(ty, out),
             Value::Text(value) if <&str as ToSql>::accepts(ty) => value.as_ref().to_sql(ty, out),
             Value::Bytes(value) if <&[u8] as ToSql>::accepts(ty) => value.as_ref().to_sql(ty, out),
+            Value::List(items) if <Vec<String> as ToSql>::accepts(ty) => items.to_sql(ty, out),
             value => Err(format!("{value:?} is no {ty}").into()),
         }
     }

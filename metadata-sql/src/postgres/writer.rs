@@ -9,7 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::{Failure, Target, client, in_time};
 use super::value::{parameters, row, spell};
-use crate::driver::{CommitError, Inbox, Reader, Row, Session, Transaction, Value, commit};
+use crate::driver::{CommitError, Dialect, Inbox, Reader, Row, Session, Transaction, Value, commit};
 use crate::{Durability, PostgresOptions};
 
 /// The first half of the key of the lock by which writers take turns; the second is the schema's. Any number that others are unlikely to choose.
@@ -53,9 +53,11 @@ impl PostgresSession {
     async fn try_begin(&mut self, durable: bool) -> Result<(), Failure> {
         let lost = || Failure::NoAnswer;
         let client = self.client.as_ref().ok_or_else(lost)?;
-        let lazily = if durable && self.durability == Durability::Full { "" } else { "SET LOCAL synchronous_commit = off; " };
+        let flush = if durable && self.durability == Durability::Full { "on" } else { "off" };
+        // Nothing is left to the defaults of a role or a database. At a level where the whole transaction sees one state, that would be the one before the
+        // wait for the lock: what the writer before us did would be missing from it, and conflicts with it be found out at commit.
         let sql = format!(
-            "BEGIN; {lazily}SELECT pg_advisory_xact_lock({LOCK}, hashtext({})); SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = {flush}; SELECT pg_advisory_xact_lock({LOCK}, hashtext({})); SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
             self.schema
         );
         let answer = in_time(self.deadline, client.simple_query(&sql)).await?;
@@ -103,6 +105,8 @@ fn lost() -> Error {
 }
 
 impl Reader for PostgresSession {
+    const DIALECT: Dialect = Dialect::Postgres;
+
     async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         self.rows(sql, params).await
     }
@@ -217,15 +221,19 @@ pub(super) async fn serve(mut session: PostgresSession, mut inbox: Inbox<Postgre
 mod tests {
     use super::*;
 
-    /// A session on the server of `REGISTRY_TEST_POSTGRES`. See the integration tests for what skips and what fails without.
-    fn session(test: &str, options: &PostgresOptions) -> Option<PostgresSession> {
-        let Some(url) = std::env::var("REGISTRY_TEST_POSTGRES").ok().filter(|url| !url.is_empty()) else {
+    /// The server of `REGISTRY_TEST_POSTGRES`. See the integration tests for what skips and what fails without.
+    fn url(test: &str) -> Option<String> {
+        let url = std::env::var("REGISTRY_TEST_POSTGRES").ok().filter(|url| !url.is_empty());
+        if url.is_none() {
             let required = std::env::var("REGISTRY_TEST_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
             assert!(!required, "{test}: REGISTRY_TEST_POSTGRES is not set, and services are required");
             println!("SKIPPED {test}: REGISTRY_TEST_POSTGRES is not set");
-            return None;
-        };
-        Some(PostgresSession::new(&Target::new(&url, options).unwrap(), options).unwrap())
+        }
+        url
+    }
+
+    fn session(test: &str, options: &PostgresOptions) -> Option<PostgresSession> {
+        Some(PostgresSession::new(&Target::new(&url(test)?, options).unwrap(), options).unwrap())
     }
 
     #[tokio::test]
@@ -247,6 +255,31 @@ mod tests {
                 session.commit().await.unwrap();
             }
         }
+    }
+
+    /// The URL, with defaults that a role might have.
+    fn with_defaults(url: &str) -> String {
+        let joint = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{joint}options=-c%20default_transaction_isolation%3Dserializable%20-c%20synchronous_commit%3Doff")
+    }
+
+    #[tokio::test]
+    async fn the_defaults_of_a_role_change_neither_isolation_nor_durability() {
+        let test = "the_defaults_of_a_role_change_neither_isolation_nor_durability";
+        let options = PostgresOptions::default();
+        let Some(url) = url(test) else { return };
+        let target = Target::new(&with_defaults(&url), &options).unwrap();
+        let mut session = PostgresSession::new(&target, &options).unwrap();
+        for (durable, expected) in [(true, "on"), (false, "off"), (true, "on")] {
+            session.begin(durable).await.unwrap();
+            let sql = "SELECT current_setting('transaction_isolation'), current_setting('synchronous_commit')";
+            let mut row = session.query(sql, &[]).await.unwrap().remove(0);
+            assert_eq!((row.text(0).unwrap().as_str(), row.text(1).unwrap().as_str()), ("read committed", expected), "durable: {durable}");
+            session.commit().await.unwrap();
+        }
+        let reader = client(&target.pool(1).unwrap()).await.unwrap();
+        let isolation: String = reader.query_one("SELECT current_setting('transaction_isolation')", &[]).await.unwrap().get(0);
+        assert_eq!(isolation, "read committed");
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use registry_core::Result;
 use rusqlite::Connection;
 
-use super::connection::connect;
+use super::connection::connect_reader;
 use crate::commands::{Hot, Served};
 
 /// The sentinel's number.
@@ -53,7 +53,7 @@ struct State {
 impl Cache {
     pub(super) fn open(path: &Path, capacity: usize) -> Result<Self> {
         // It is asked on async workers, so it never waits: whatever is in its way makes a miss.
-        let sentinel = connect(path, Duration::ZERO)?;
+        let sentinel = connect_reader(path, Duration::ZERO)?;
         Ok(Self(Mutex::new(State { sentinel, right_at: None, entries: Entries::new(capacity), hits: 0, misses: 0 })))
     }
 

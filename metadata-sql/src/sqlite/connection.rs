@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use registry_core::{Error, ErrorKind, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 
@@ -70,6 +71,19 @@ pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection>
     Ok(connection)
 }
 
+/// A connection that never writes, nor empties the log into the database if it is the last to be closed: that is the writer's, who knows whether it may.
+pub(super) fn connect_reader(path: &Path, busy_timeout: Duration) -> Result<Connection> {
+    let connection = connect(path, busy_timeout)?;
+    connection.pragma_update(None, "query_only", true).map_err(wrap)?;
+    leave_log_on_close(&connection).map_err(wrap)?;
+    Ok(connection)
+}
+
+/// Closing the connection will not empty the log into the database.
+pub(super) fn leave_log_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
 /// Puts the file into write-ahead mode, where readers and the writer do not wait for each other. It stays in it.
 ///
 /// The change needs the file alone for a moment, and SQLite does not wait for that: another process that starts at the same time is waited for here.
@@ -96,6 +110,10 @@ impl ToSql for Value<'_> {
             Self::Int(value) => ValueRef::Integer(*value),
             Self::Text(value) => ValueRef::Text(value.as_bytes()),
             Self::Bytes(value) => ValueRef::Blob(value),
+            Self::List(items) => {
+                let json = serde_json::to_string(items).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                return Ok(ToSqlOutput::Owned(rusqlite::types::Value::Text(json)));
+            }
         }))
     }
 }

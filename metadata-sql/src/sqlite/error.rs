@@ -1,7 +1,19 @@
 //! SQLite's errors as ours.
 
 use registry_core::{Error, ErrorKind};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
+
+/// Whether the system could not read or write. A full disk is something else.
+pub(super) fn is_io(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+}
+
+/// Whether the system could not flush.
+pub(super) fn is_flush(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(<dyn std::error::Error>::downcast_ref::<rusqlite::Error>);
+    let code = cause.and_then(rusqlite::Error::sqlite_error).map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
 
 /// What callers can act on; a full disk and another process's lock are told apart from damage.
 pub(super) fn wrap(error: rusqlite::Error) -> Error {

@@ -6,6 +6,9 @@
 mod cache;
 mod connection;
 mod error;
+mod failure;
+#[cfg(test)]
+mod faults;
 mod readers;
 mod writer;
 
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use registry_core::{Clock, Error, ErrorKind, Result};
 
 use self::cache::{Cache, Lookup, ServedVersion};
+use self::failure::Failure;
 use self::readers::Readers;
 pub(crate) use self::writer::SqliteSession;
 #[cfg(test)]
@@ -29,6 +33,7 @@ pub(crate) struct Sqlite {
     writer: Queue<SqliteSession>,
     readers: Readers,
     cache: Cache,
+    failure: Arc<Failure>,
     clock: Arc<dyn Clock>,
 }
 
@@ -40,13 +45,18 @@ impl Sqlite {
 
     fn open_now(path: PathBuf, options: &SqliteOptions) -> Result<Self> {
         connection::create_file(&path)?;
-        let mut session = SqliteSession::open(&path, options)?;
+        let session = SqliteSession::open(&path, options)?;
+        Self::start(path, options, session)
+    }
+
+    fn start(path: PathBuf, options: &SqliteOptions, mut session: SqliteSession) -> Result<Self> {
         writer::drive(migrate(&mut session, Dialect::Sqlite))?.map_err(|error| error.with_key(path.display()))?;
         let cache = Cache::open(&path, options.cache_bytes)?;
+        let failure = session.failure();
         let (writer, inbox) = queue();
         std::thread::Builder::new().name("metadata-writer".to_owned()).spawn(move || writer::serve(session, inbox))?;
         let readers = Readers::new(path, options.readers, options.busy_timeout, Arc::clone(&options.clock));
-        Ok(Self { writer, readers, cache, clock: Arc::clone(&options.clock) })
+        Ok(Self { writer, readers, cache, failure, clock: Arc::clone(&options.clock) })
     }
 
     pub(crate) async fn write<C: Command>(&self, command: C) -> Result<C::Output> {
@@ -79,6 +89,11 @@ impl Sqlite {
         self.writer.is_closed()
     }
 
+    /// Why it writes no more, if the disk failed.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.error()
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let (cache_hits, cache_misses) = self.cache.counts();
         Stats { cache_hits, cache_misses, ..self.writer.stats() }
@@ -101,3 +116,6 @@ impl Query for Fresh {
         Ok((served.map(|mut row| row.int(0)).transpose()?, self.0.run(reader).await?))
     }
 }
+
+#[cfg(test)]
+mod tests;

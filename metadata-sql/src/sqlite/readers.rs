@@ -8,10 +8,9 @@ use registry_core::{Clock, Error, ErrorKind, Result, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::connection::{connect, query};
-use super::error::wrap;
+use super::connection::{connect_reader, query};
 use super::writer::drive;
-use crate::driver::{Query, Reader, Row, Value};
+use crate::driver::{Dialect, Query, Reader, Row, Value};
 
 /// The pool.
 #[derive(Debug)]
@@ -37,6 +36,8 @@ struct SqliteReader {
 }
 
 impl Reader for SqliteReader {
+    const DIALECT: Dialect = Dialect::Sqlite;
+
     async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         let rows = query(&self.connection, sql, params);
         self.failed |= rows.is_err();
@@ -84,7 +85,7 @@ impl Readers {
 impl Shared {
     fn run<Q: Query>(&self, question: &Q) -> Result<Q::Output> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = idle.map_or_else(|| self.open(), Ok)?;
+        let connection = idle.map_or_else(|| connect_reader(&self.path, self.busy_timeout), Ok)?;
         let mut reader = SqliteReader { connection, clock: Arc::clone(&self.clock), failed: false };
         let answer = drive(question.run(&mut reader))?;
         // One that met an error is not trusted with the next query.
@@ -92,11 +93,5 @@ impl Shared {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader.connection);
         }
         answer
-    }
-
-    fn open(&self) -> Result<Connection> {
-        let connection = connect(&self.path, self.busy_timeout)?;
-        connection.pragma_update(None, "query_only", true).map_err(wrap)?;
-        Ok(connection)
     }
 }

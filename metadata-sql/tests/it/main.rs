@@ -2,6 +2,7 @@
 
 mod figures;
 mod support;
+mod tidying;
 
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -4,6 +4,7 @@ mod conformance;
 mod figures;
 mod opening;
 mod sharing;
+mod tidying;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

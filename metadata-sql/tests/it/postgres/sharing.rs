@@ -1,5 +1,7 @@
 //! Several processes, and what happens to one does to the others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use registry_core::metadata::LinkBlob;
@@ -102,14 +104,14 @@ async fn under_cuts_at_any_moment_what_was_acknowledged_is_there_and_nothing_is_
     let schema = fresh_schema();
     let outsider = outsider(&url).await;
     let store = open(&format!("{url}?application_name={schema}"), options(&schema)).await;
+    let (pushes, done) = (Arc::<AtomicU32>::default(), Arc::<AtomicBool>::default());
     let pushing: Vec<_> = (0..6)
         .map(|lane| {
-            let store = store.clone();
+            let (store, pushes, done) = (store.clone(), Arc::clone(&pushes), Arc::clone(&done));
             tokio::spawn(async move {
                 let (mut acknowledged, mut failed) = (Vec::new(), 0);
-                let start = Instant::now();
                 for step in 0.. {
-                    if start.elapsed() > Duration::from_secs(3) {
+                    if done.load(Ordering::Relaxed) {
                         break;
                     }
                     let text = format!("manifest {lane} {step}");
@@ -118,7 +120,10 @@ async fn under_cuts_at_any_moment_what_was_acknowledged_is_there_and_nothing_is_
                         push_manifest(&store, "team/app", &text, vec![blob], &[&format!("v{lane}-{step}")]).await
                     };
                     match pushed.await {
-                        Ok(digest) => acknowledged.push(digest),
+                        Ok(digest) => {
+                            acknowledged.push(digest);
+                            pushes.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(error) => {
                             assert!(error.is_retryable(), "{error:?}");
                             failed += 1;
@@ -129,10 +134,13 @@ async fn under_cuts_at_any_moment_what_was_acknowledged_is_there_and_nothing_is_
             })
         })
         .collect();
-    for _ in 0..40 {
+    // However slow the machine is, something is acknowledged between two cuts.
+    for number in 0..40 {
         tokio::time::sleep(Duration::from_millis(60)).await;
+        eventually("a push between two cuts", async || pushes.load(Ordering::Relaxed) > number).await;
         cut(&outsider, &schema).await;
     }
+    done.store(true, Ordering::Relaxed);
     let (mut acknowledged, mut failed) = (Vec::new(), 0);
     for lane in pushing {
         let (some, failures) = lane.await.unwrap();
@@ -140,7 +148,7 @@ async fn under_cuts_at_any_moment_what_was_acknowledged_is_there_and_nothing_is_
         failed += failures;
     }
     println!("{} acknowledged, {failed} failed", acknowledged.len());
-    assert!(acknowledged.len() > 20);
+    assert!(acknowledged.len() >= 40);
     for digest in &acknowledged {
         assert!(store.manifest(&repository("team/app"), &(*digest).into()).await.unwrap().is_some());
     }

@@ -5,6 +5,7 @@ mod figures;
 mod freshness;
 mod killing;
 mod opening;
+mod tidying;
 mod writing;
 
 use std::path::{Path, PathBuf};
