@@ -37,7 +37,7 @@ pub type ItemStream<'a, T> = Pin<Box<dyn Stream<Item = Result<T>> + Send + 'a>>;
 ///
 /// - **Whole or not there.** A blob is visible under its digest only with all its bytes, whatever process is killed at whatever moment.
 /// - **Only the right bytes go in.** [`put`](Self::put) and [`BlobUpload::commit`] compare the content's digest; on a mismatch
-///   ([`ErrorKind::DigestInvalid`](crate::ErrorKind::DigestInvalid)) nothing becomes visible. What comes *out* is what the medium gives back: readers
+///   ([`ErrorKind::DigestInvalid`]) nothing becomes visible. What comes *out* is what the medium gives back: readers
 ///   that must be sure hash it again.
 /// - **Durable when answered.** What was acknowledged survives what the store was configured to survive.
 /// - **Writing again replaces.** A commit over a blob that is there puts the new bytes in place of the old in one step, so pushing again heals a
@@ -53,13 +53,13 @@ pub type ItemStream<'a, T> = Pin<Box<dyn Stream<Item = Result<T>> + Send + 'a>>;
 /// Implementations are checked by [`testing::blob_store`](crate::testing::blob_store).
 #[async_trait]
 pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
-    /// Size and time of a blob. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not there.
+    /// Size and time of a blob. [`ErrorKind::NotFound`] if it is not there.
     async fn stat(&self, digest: &Digest) -> Result<BlobInfo>;
 
     /// Opens a blob, or a range of it, for reading.
     ///
     /// The range is clamped to the blob's end; one that starts at or behind the end is
-    /// [`ErrorKind::RangeInvalid`](crate::ErrorKind::RangeInvalid) with the blob's size as offset. The stream yields exactly
+    /// [`ErrorKind::RangeInvalid`] with the blob's size as offset. The stream yields exactly
     /// [`BlobReader::range`]'s bytes or ends with an error: a short stream without an error is a bug of the store.
     async fn read(&self, digest: &Digest, options: ReadOptions) -> Result<BlobReader>;
 
@@ -69,20 +69,20 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// Takes up an upload where [`BlobUpload::suspend`] left it, in this process or another.
     ///
     /// All bytes behind the token's offset are dropped, and an older writer that is still alive cannot change what this one commits, however late its
-    /// writes arrive: pieces are kept apart by [`ResumeOptions::epoch`]. [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if a newer epoch was
-    /// here already; [`ErrorKind::UploadUnknown`](crate::ErrorKind::UploadUnknown) if the staged bytes are gone.
+    /// writes arrive: pieces are kept apart by [`ResumeOptions::epoch`]. [`ErrorKind::Conflict`] if a newer epoch was
+    /// here already; [`ErrorKind::UploadUnknown`] if the staged bytes are gone.
     async fn resume(&self, options: ResumeOptions) -> Result<Box<dyn BlobUpload>>;
 
     /// Writes a blob whose digest is known, straight to its place; it becomes visible only once all of `content` was verified.
     ///
     /// A stream that yields an error ends the write with that error, and nothing is visible. If [`WriteOptions::size`] is given, other lengths are
-    /// [`ErrorKind::SizeInvalid`](crate::ErrorKind::SizeInvalid).
+    /// [`ErrorKind::SizeInvalid`].
     async fn put(&self, digest: &Digest, options: WriteOptions, content: ByteStream) -> Result<BlobInfo>;
 
     /// Deletes a blob; deleting one that is not there succeeds.
     async fn delete(&self, digest: &Digest) -> Result<()>;
 
-    /// [Deletes](Self::delete) a blob unless `deadline` has passed: then it is [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut), and nothing is deleted.
+    /// [Deletes](Self::delete) a blob unless `deadline` has passed: then it is [`ErrorKind::TimedOut`], and nothing is deleted.
     ///
     /// For garbage collection, whose leave to delete is only for a while. A store that hands the work to a thread or a queue looks at the clock there,
     /// as late as it can.
@@ -149,12 +149,12 @@ pub trait BlobUpload: fmt::Debug + Send {
 
     /// Makes all bytes so far durable and gives up the upload: the token lets any process [resume](BlobStore::resume) it.
     ///
-    /// Afterwards only `offset` and `abort` may be called here; everything else is [`ErrorKind::Conflict`](crate::ErrorKind::Conflict).
+    /// Afterwards only `offset` and `abort` may be called here; everything else is [`ErrorKind::Conflict`].
     async fn suspend(&mut self) -> Result<UploadToken>;
 
     /// Verifies the digest and makes the blob visible.
     ///
-    /// After [`ErrorKind::DigestInvalid`](crate::ErrorKind::DigestInvalid) the upload lives on and may be suspended; after a
+    /// After [`ErrorKind::DigestInvalid`] the upload lives on and may be suspended; after a
     /// [retryable](crate::Error::is_retryable) error the same commit may be tried again, and committing again what was committed succeeds.
     async fn commit(&mut self, digest: &Digest) -> Result<BlobInfo>;
 
@@ -170,7 +170,7 @@ pub trait NamedObjects: Send + Sync {
     /// The object's bytes; `None` if it is not there.
     async fn get(&self, name: &str) -> Result<Option<Bytes>>;
 
-    /// Writes the object in one step, durable when answered. [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) above 4 MiB.
+    /// Writes the object in one step, durable when answered. [`ErrorKind::TooLarge`] above 4 MiB.
     async fn put(&self, name: &str, value: Bytes) -> Result<()>;
 
     /// Deletes the object; one that is not there succeeds.
