@@ -58,6 +58,8 @@ async fn put_for_ever(store: FsBlobStore, seed: u64) {
         let len = LENGTHS[usize::try_from(rng.below(5)).unwrap()];
         let content = content(rng.next_u64(), len);
         let digest = Digest::sha256(&content);
+        // The empty blob comes again and again: from here on until the acknowledgement it may be there or not.
+        say(&format!("putting {digest}"));
         store.put(&digest, WriteOptions::default(), frames(&content)).await.unwrap();
         say(&format!("put {digest}"));
         if rng.chance(0.1) {
@@ -129,7 +131,7 @@ impl Told {
         let words: Vec<_> = line.split(' ').collect();
         match words[..] {
             ["put", digest] => drop(self.put.insert(digest.parse().unwrap(), true)),
-            ["deleting", digest] => drop(self.put.remove(&digest.parse().unwrap())),
+            ["putting" | "deleting", digest] => drop(self.put.remove(&digest.parse().unwrap())),
             ["deleted", digest] => drop(self.put.insert(digest.parse().unwrap(), false)),
             ["token", seed, epoch, token] => {
                 let token = UploadToken::decode(&unhex(token)).unwrap();
