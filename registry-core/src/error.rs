@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Denied,
     /// Somebody else got there first: the upload has a newer writer, a row a newer generation. Nothing was changed by the loser.
     Conflict,
+    /// A worker's claim on a piece of work is no longer its own: the work was changed, or given to another.
+    LeaseLost,
     /// The service cannot answer now; the same call may succeed later.
     Unavailable,
     /// No answer in time; the effect is unknown. The same call may succeed later.

@@ -248,7 +248,7 @@ fn answer(error: &registry_core::Error, kind: Kind) -> Answer {
             }
             None => later(StatusCode::SERVICE_UNAVAILABLE, "the storage broke off; try again"),
         },
-        ErrorKind::Conflict => later(StatusCode::SERVICE_UNAVAILABLE, "another request was faster; try again"),
+        ErrorKind::Conflict | ErrorKind::LeaseLost => later(StatusCode::SERVICE_UNAVAILABLE, "another request was faster; try again"),
         ErrorKind::Unavailable => later(StatusCode::SERVICE_UNAVAILABLE, "the registry cannot do this now; try again"),
         ErrorKind::TimedOut => later(StatusCode::GATEWAY_TIMEOUT, "the storage did not answer in time; try again"),
         ErrorKind::StorageFull => fixed(StatusCode::INSUFFICIENT_STORAGE, Code::Unavailable, "the registry's storage is full"),
@@ -341,6 +341,7 @@ mod tests {
         (ErrorKind::Unsupported, 405, "UNSUPPORTED"),
         (ErrorKind::Denied, 403, "DENIED"),
         (ErrorKind::Conflict, 503, "UNAVAILABLE"),
+        (ErrorKind::LeaseLost, 503, "UNAVAILABLE"),
         (ErrorKind::Unavailable, 503, "UNAVAILABLE"),
         (ErrorKind::TimedOut, 504, "UNAVAILABLE"),
         (ErrorKind::StorageFull, 507, "UNAVAILABLE"),

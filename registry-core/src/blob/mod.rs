@@ -18,7 +18,7 @@ use futures_core::Stream;
 
 pub use self::identity::{StoreIdentity, ZONE_OBJECT};
 pub use self::options::{
-    BlobInfo, BlobReader, ByteRange, Capabilities, DownloadOptions, ListOptions, NamedObjectInfo, PendingUpload, ReadOptions,
+    Assurance, BlobInfo, BlobReader, ByteRange, Capabilities, DownloadOptions, ListOptions, NamedObjectInfo, PendingUpload, ReadOptions,
     ResumeOptions, WriteOptions, check_object_name,
 };
 pub use self::probe::{ProbeReport, ProbeStep, probe};
@@ -118,6 +118,15 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     async fn release(&self, digest: &Digest, scope: &str) -> Result<()> {
         let _ = (digest, scope);
         Ok(())
+    }
+
+    /// Waits until these blobs have as many copies as `scope` demands. Called when everything that refers to them is written down, before a client is
+    /// told that its image is safe. A plain store has one copy, which it acknowledged.
+    ///
+    /// [`ErrorKind::Unavailable`] if that takes too long and the scope insists: what is stored stays, and the same push may be tried again.
+    async fn await_copies(&self, digests: &[Digest], scope: &str) -> Result<Assurance> {
+        let _ = (digests, scope);
+        Ok(Assurance::Met)
     }
 
     /// Small named objects beside the blobs; `None` where the store cannot hold any.

@@ -284,6 +284,16 @@ pub fn check_object_name(name: &str) -> Result<()> {
     }
 }
 
+/// How safe blobs are, as far as [`await_copies`](super::BlobStore::await_copies) waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Assurance {
+    /// They have the copies that were asked for.
+    Met,
+    /// They have fewer, for now, and their scope does not insist: what a client is to be warned of.
+    Fewer(String),
+}
+
 /// How a client is to receive the blob from a [`download_url`](super::BlobStore::download_url).
 #[derive(Clone, Debug)]
 #[non_exhaustive]

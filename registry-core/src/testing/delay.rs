@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::Rng;
 use crate::blob::{
-    BlobInfo, BlobReader, ByteStream, Capabilities, DownloadOptions, ItemStream, ListOptions, PendingUpload, ProbeReport, ReadOptions,
-    ResumeOptions, WriteOptions,
+    Assurance, BlobInfo, BlobReader, ByteStream, Capabilities, DownloadOptions, ItemStream, ListOptions, PendingUpload, ProbeReport,
+    ReadOptions, ResumeOptions, WriteOptions,
 };
 use crate::metadata::{
     BlobLink, Deletion, Event, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest, Referrer,
@@ -135,6 +135,10 @@ impl BlobStore for Delayed<Arc<dyn BlobStore>> {
 
     async fn release(&self, digest: &Digest, scope: &str) -> Result<()> {
         delayed!(self, self.inner.release(digest, scope))
+    }
+
+    async fn await_copies(&self, digests: &[Digest], scope: &str) -> Result<Assurance> {
+        delayed!(self, self.inner.await_copies(digests, scope))
     }
 
     fn named(&self) -> Option<&dyn NamedObjects> {

@@ -11,7 +11,7 @@ use super::streams::{Spoil, flipped, spoiled};
 use super::upload::FaultUpload;
 use super::{Damage, Fault, FaultStore, Op};
 use crate::blob::{
-    BlobInfo, BlobReader, BlobStore, BlobUpload, ByteRange, ByteStream, Capabilities, DownloadOptions, ItemStream, ListOptions,
+    Assurance, BlobInfo, BlobReader, BlobStore, BlobUpload, ByteRange, ByteStream, Capabilities, DownloadOptions, ItemStream, ListOptions,
     NamedObjectInfo, NamedObjects, PendingUpload, ProbeReport, ReadOptions, ResumeOptions, WriteOptions,
 };
 use crate::{Digest, Error, ErrorKind, Result, Timestamp};
@@ -136,6 +136,10 @@ impl BlobStore for FaultStore {
 
     async fn release(&self, digest: &Digest, scope: &str) -> Result<()> {
         self.0.around(Op::Release, &digest.to_string(), self.0.inner.release(digest, scope)).await
+    }
+
+    async fn await_copies(&self, digests: &[Digest], scope: &str) -> Result<Assurance> {
+        self.0.inner.await_copies(digests, scope).await
     }
 
     fn named(&self) -> Option<&dyn NamedObjects> {

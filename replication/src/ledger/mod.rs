@@ -1,0 +1,150 @@
+//! The contract of the database of placements: [`PlacementLedger`].
+
+mod memory;
+mod types;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use registry_core::{Digest, Result, Timestamp};
+
+pub use self::memory::MemoryLedger;
+pub use self::types::{
+    Backlog, Claim, Commit, Desired, IntendedTarget, Intent, ListPlacements, Observed, Outcome, Placement, Retarget, Sighting, Task,
+    TaskKind, Totals, ZoneId, ZoneRecord,
+};
+
+/// What is to be where, and what is: one row, a *placement*, per blob and zone.
+///
+/// # A placement
+///
+/// It has what is *desired* (the copy is to be there or not), a *generation* that is raised whenever that changes and never repeats, and what was
+/// *observed*. Replicating, filling a new zone, moving out of one, deleting, and repairing are one thing: workers [claim](Self::claim) placements where
+/// the two differ, and do what makes them agree.
+///
+/// ```text
+/// desired present:  Unknown, Absent, Quarantined ──copy──> Present ──(a reader doubts it)──> Suspect ──verify──> Present
+///                        ^  ^                                                                   ├── not there ──> Absent
+///                        │  └──────────── read alone, and wrong, while another good copy exists: Quarantined ─────┤
+///                        │                    the only copy left: Damaged, kept and not served, verified again ────┘
+/// desired absent:   anything but Absent ──(condemned: nothing happened yet, `intend` takes it back)──> Deleting ──> Absent ──(tidy)──> no row
+/// ```
+///
+/// A blob is *visible* while a placement of it is desired present. Which copies may be read, and copied from, is said by [`Placement::is_source`].
+///
+/// # The fence
+///
+/// No lease can recall a DELETE on its way. So a placement that is being deleted stays `Deleting` until its deleter has said that it is done, or the
+/// deleter's lease and half of it again are over: until then nobody [intends](Self::intend) to write there or is given the copy to make, whatever is
+/// desired by now. The other way round, a placement whose copy is still being written by a worker is not given to a deleter before that worker has let
+/// go of it, or its lease and half of it again are over.
+///
+/// # Durability and time
+///
+/// Every command is one transaction and durable when answered, except [`renew`](Self::renew), [`observe`](Self::observe) and [`defer`](Self::defer),
+/// whose loss costs work and nothing else. Times are the ledger's own clock's: a worker's clock is never asked.
+///
+/// Implementations are checked by [`testing::ledger`](crate::testing::ledger).
+#[async_trait]
+pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
+    // ---- zones ----
+
+    /// Makes a zone known. The same again is fine.
+    ///
+    /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict) if the id is known under another name, or the name with another id: then something
+    /// else was put in a zone's place, and nothing may be written or deleted there.
+    async fn register_zone(&self, zone: &ZoneRecord) -> Result<()>;
+
+    /// The zones that were ever registered, by name.
+    async fn zones(&self) -> Result<Vec<ZoneRecord>>;
+
+    // ---- writers ----
+
+    /// Says that bytes of this blob are about to be written, and where copies are to be in the end: before the first byte becomes visible anywhere.
+    ///
+    /// Each of `targets` is desired present from now on, under a new generation if it was not; other placements stay as they are. Whatever is condemned
+    /// and not yet being deleted among the targets is as good as before. Touches the blob.
+    async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent>;
+
+    /// Says that a writer has put all bytes in place: the copy is `Present`, verified now. Work on the other placements of the blob is due at once.
+    ///
+    /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict), and nothing is changed, if the generation moved on, the copy is no longer desired, or
+    /// it is being deleted.
+    async fn committed(&self, commit: &Commit) -> Result<()>;
+
+    /// The whole blob is to go: every placement of it is desired absent and due after `trash_delay`. If there is no placement at all, one is made for
+    /// each of `zones`, so that bytes which the ledger has never heard of go too.
+    ///
+    /// With `untouched_since`, [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict), and nothing is changed, if a placement of the blob was
+    /// [touched](Placement::touched_at) later than that, or there is one at all and `untouched_since` is `Timestamp::default()`.
+    async fn condemn(&self, digest: &Digest, untouched_since: Option<Timestamp>, trash_delay: Duration, zones: &[ZoneId]) -> Result<()>;
+
+    /// `targets` are to have the blob too: widens what is desired, and touches the blob. Does nothing, and says so by `false`, for a blob that is not
+    /// visible.
+    async fn retain(&self, digest: &Digest, targets: &[ZoneId]) -> Result<bool>;
+
+    /// Exactly `targets` are to have the blob: whether that is so from now on. Copies elsewhere are condemned, and due after [`Retarget::trash_delay`],
+    /// unless somebody touched the blob during [`Retarget::untouched_for`]: then it is only widened. Does nothing for a blob that is not visible, and
+    /// does not count as a touch. [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput) if there are no targets: that would be a deletion.
+    async fn retarget(&self, digest: &Digest, retarget: &Retarget) -> Result<bool>;
+
+    // ---- readers ----
+
+    /// All placements of these blobs, in the order of (digest, zone).
+    async fn placements(&self, digests: &[Digest]) -> Result<Vec<Placement>>;
+
+    /// Notes what somebody saw of a copy. It may only lower trust: [`Sighting::Suspect`] makes a `Present` copy suspect and due at once;
+    /// [`Sighting::Good`] moves the time at which a `Present` copy was verified, and changes nothing else; [`Sighting::Found`] makes an `Unknown` or
+    /// `Absent` one that is desired suspect, so that it is verified and then trusted. Passed over when the generation moved on, or while somebody has it claimed.
+    async fn observe(&self, digest: &Digest, zone: &ZoneId, generation: u64, sighting: &Sighting) -> Result<()>;
+
+    // ---- workers ----
+
+    /// Takes up to [`Claim::limit`] pieces of work that are due in one zone, the longest due first.
+    ///
+    /// - desired present and `Unknown`, `Absent`, `Quarantined`, or `Deleting` with the fence past: [`TaskKind::Copy`], if another zone of
+    ///   [`Claim::sources`] has a copy that [is a source](Placement::is_source);
+    /// - desired present and `Suspect` or `Damaged`: [`TaskKind::Verify`];
+    /// - desired absent and anything but `Absent`: [`TaskKind::Delete`], if either no placement of the blob is desired present any more, or every one that
+    ///   is has a verified copy. The placement is `Deleting` from then on.
+    ///
+    /// What cannot be done now is looked at again after [`Claim::look_again`], so that it never stands in the way of what can. A claim looks at no more than
+    /// a few times `limit` placements, however many there are.
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Task>>;
+
+    /// Keeps a claim for another `lease`, and notes how far it is: whoever claims the placement after a crash goes on from the last `progress`
+    /// (`None` leaves it as it is).
+    ///
+    /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) if the claim is no longer the caller's, or, except for a delete, the generation
+    /// moved on. A delete on its way cannot be recalled, so its fence can be kept up whatever is desired by now.
+    async fn renew(&self, task: &Task, lease: Duration, progress: Option<Bytes>) -> Result<()>;
+
+    /// Says how a task ended. Returns how long the placement had been waiting to become what it is now.
+    ///
+    /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) as for [`renew`](Self::renew); then nothing is changed but that the worker has let go
+    /// of the placement. [`Outcome::Deleted`] is heard even if the generation moved on: the copy is `Absent`, and may be written again.
+    async fn complete(&self, task: &Task, outcome: &Outcome) -> Result<Duration>;
+
+    /// Gives a task back because of `error`, to be done in `delay`. Counts as a failure. For a delete that may still be on its way, `delay` must not be
+    /// less than what was left of the fence; the ledger sees to that.
+    async fn defer(&self, task: &Task, delay: Duration, error: &str) -> Result<()>;
+
+    /// Makes everything that failed due at once (in one zone, or all), and forgets how often it failed; returns how many there were.
+    async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64>;
+
+    // ---- onlookers ----
+
+    /// What is still to be done in each zone that has any of it. Costs what the backlog is long, not what is stored.
+    async fn backlog(&self) -> Result<Vec<Backlog>>;
+
+    /// What each zone has. Costs a pass over everything that is stored.
+    async fn totals(&self) -> Result<Vec<Totals>>;
+
+    /// Placements in the order of (shard of the digest, digest, zone), a page at a time.
+    async fn list(&self, list: &ListPlacements) -> Result<Vec<Placement>>;
+
+    /// Drops up to `limit` placements that are absent as desired since `keep` at least; returns how many.
+    async fn tidy(&self, keep: Duration, limit: u32) -> Result<u32>;
+}
