@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use registry_core::metadata::{
-    BlobLink, Deletion, Event, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest, Referrer,
-    ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
+    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
 };
 use registry_core::{Digest, Error, ErrorKind, MetadataStore, Reference, RepositoryName, Result, Tag};
 
@@ -95,6 +95,14 @@ impl MetadataStore for SqlMetadataStore {
             sql::Reliance::Settled(answer) => Ok(answer),
             sql::Reliance::Due => self.database.write(command).await,
         }
+    }
+
+    async fn holders(&self, digest: &Digest) -> Result<Vec<RepositoryName>> {
+        self.database.read(sql::Holders(*digest)).await
+    }
+
+    async fn held_blobs(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<HeldBlob>> {
+        self.database.read(sql::HeldBlobs { after: after.copied(), limit }).await
     }
 
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()> {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::types::{
-    BlobLink, Deletion, Event, EventKind, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
-    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, EventKind, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page,
+    PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
 };
 use crate::{Digest, Reference, RepositoryName, Result, Tag};
 
@@ -77,6 +77,18 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
 
     /// The link, if the repository has it, and from now on somebody relies on it: its `relied_at` becomes now, unless it is younger than `at_most_every`.
     async fn rely_on_blob(&self, repository: &RepositoryName, digest: &Digest, at_most_every: Duration) -> Result<Option<BlobLink>>;
+
+    /// The repositories that hold the blob, by a link or because it is a manifest there: in lexical (byte) order, each once. Empty if none does.
+    ///
+    /// What was held and is no longer may still be told while it goes, and the other way round: who acts on it looks again later.
+    async fn holders(&self, digest: &Digest) -> Result<Vec<RepositoryName>>;
+
+    /// The blobs that some repository holds, and [which](Self::holders): in the order of their digests, behind `after`, at most `limit`. Fewer than
+    /// `limit` are on the last page only.
+    ///
+    /// For whoever has to work out anew where each blob belongs. It walks an index, so that a page costs the same wherever it begins, and writers go on
+    /// beside it: a blob that is held all the while is on exactly one of the pages.
+    async fn held_blobs(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<HeldBlob>>;
 
     /// Notes what a reader found when it hashed a blob. A blob without a row is passed over.
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()>;

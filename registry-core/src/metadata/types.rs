@@ -59,6 +59,25 @@ impl BlobLink {
     }
 }
 
+/// A blob that some repository holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldBlob {
+    /// The blob.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Who holds it: at least one, in order, each once.
+    pub repositories: Vec<RepositoryName>,
+}
+
+impl HeldBlob {
+    /// A blob as a store tells it.
+    pub fn new(digest: Digest, size: u64, repositories: Vec<RepositoryName>) -> Self {
+        Self { digest, size, repositories }
+    }
+}
+
 /// What a reader found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observation {

@@ -12,8 +12,8 @@ use crate::blob::{
     ReadOptions, ResumeOptions, WriteOptions,
 };
 use crate::metadata::{
-    BlobLink, Deletion, Event, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest, Referrer,
-    ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
+    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
 };
 use crate::{
     BlobStore, BlobUpload, Digest, Error, ErrorKind, MetadataStore, NamedObjects, Reference, RepositoryName, Result, Tag, Timestamp,
@@ -198,6 +198,8 @@ delayed_metadata! {
     fn unlink_blob(repository: &RepositoryName, digest: &Digest) -> bool;
     fn blob_link(repository: &RepositoryName, digest: &Digest) -> Option<BlobLink>;
     fn rely_on_blob(repository: &RepositoryName, digest: &Digest, at_most_every: Duration) -> Option<BlobLink>;
+    fn holders(digest: &Digest) -> Vec<RepositoryName>;
+    fn held_blobs(after: Option<&Digest>, limit: u32) -> Vec<HeldBlob>;
     fn observe_blob(digest: &Digest, observation: Observation) -> ();
     fn create_upload(upload: NewUpload) -> ();
     fn open_upload(key: &UploadKey, offset: Option<u64>) -> OpenUpload;

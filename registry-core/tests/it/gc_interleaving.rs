@@ -116,6 +116,8 @@ forward! {
     fn mount_blob(mount: MountBlob) -> Option<BlobLink>;
     fn unlink_blob(repository: &RepositoryName, digest: &Digest) -> bool;
     fn blob_link(repository: &RepositoryName, digest: &Digest) -> Option<BlobLink>;
+    fn holders(digest: &Digest) -> Vec<RepositoryName>;
+    fn held_blobs(after: Option<&Digest>, limit: u32) -> Vec<HeldBlob>;
     fn observe_blob(digest: &Digest, observation: Observation) -> ();
     fn create_upload(upload: NewUpload) -> ();
     fn open_upload(key: &UploadKey, offset: Option<u64>) -> OpenUpload;

@@ -120,6 +120,13 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::GenerationsRepeat, "writers_and_collectors_at_once_lose_nothing"),
     (Flaw::IntendIgnoresDeleting, "writers_and_collectors_at_once_lose_nothing"),
     (Flaw::PutChecksFirstAndWritesLater, "manifests_and_sweeps_at_once_lose_nothing"),
+    (Flaw::HoldersIgnoreManifests, "holders_link_a_blob_or_have_it_as_a_manifest"),
+    (Flaw::HoldersAreNamedTwice, "holders_link_a_blob_or_have_it_as_a_manifest"),
+    (Flaw::HoldersAreRemembered, "who_let_go_of_a_blob_is_no_holder"),
+    (Flaw::HeldBlobsSkipManifests, "held_blobs_are_listed_with_their_size_and_holders"),
+    (Flaw::HeldBlobsBeginWithAfter, "held_blobs_are_listed_in_pages"),
+    (Flaw::HeldBlobsIgnoreLimit, "held_blobs_are_listed_in_pages"),
+    (Flaw::UnheldBlobsAreListed, "what_nobody_holds_is_not_among_the_held"),
 ];
 
 async fn run(flaw: Flaw, cases: &[&str]) -> Report {

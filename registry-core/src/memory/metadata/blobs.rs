@@ -1,9 +1,10 @@
 //! Blobs and links.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::state::{BlobRow, Life, State};
-use crate::metadata::{BlobLink, Intent, LinkBlob, MountBlob, Observation};
+use crate::metadata::{BlobLink, HeldBlob, Intent, LinkBlob, MountBlob, Observation};
 use crate::{Digest, Error, ErrorKind, RepositoryName, Result, Timestamp};
 
 impl State {
@@ -89,6 +90,18 @@ impl State {
             *relied_at = now.max(*relied_at);
         }
         self.blob_link(repository, digest)
+    }
+
+    pub(super) fn holders(&self, digest: &Digest) -> Vec<RepositoryName> {
+        let holders = self.repositories.iter().filter(|(_, repository)| repository.holds(digest));
+        holders.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn held_blobs(&self, after: Option<&Digest>, limit: u32) -> Vec<HeldBlob> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.blobs.range((after, Bound::Unbounded));
+        let all = rows.map(|(digest, row)| HeldBlob::new(*digest, row.size, self.holders(digest)));
+        all.filter(|blob| !blob.repositories.is_empty()).take(limit as usize).collect()
     }
 
     pub(super) fn observe_blob(&mut self, digest: &Digest, observation: Observation, now: Timestamp) {

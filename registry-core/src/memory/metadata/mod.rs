@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use self::state::State;
 use crate::metadata::{
-    BlobLink, Deletion, Event, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest, Referrer,
-    ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
+    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
 };
 use crate::{Clock, Digest, MetadataStore, Reference, RepositoryName, Result, SystemClock, Tag, Timestamp};
 
@@ -91,6 +91,16 @@ impl MetadataStore for MemoryMetadataStore {
     async fn rely_on_blob(&self, repository: &RepositoryName, digest: &Digest, at_most_every: Duration) -> Result<Option<BlobLink>> {
         let (mut state, now) = self.begin();
         Ok(state.rely_on_blob(repository, digest, at_most_every, now))
+    }
+
+    async fn holders(&self, digest: &Digest) -> Result<Vec<RepositoryName>> {
+        let (state, _) = self.begin();
+        Ok(state.holders(digest))
+    }
+
+    async fn held_blobs(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<HeldBlob>> {
+        let (state, _) = self.begin();
+        Ok(state.held_blobs(after, limit))
     }
 
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()> {

@@ -99,6 +99,11 @@ impl Repository {
         self.needs.range((*digest, least_digest())..).next().is_some_and(|(needed, _)| needed == digest)
     }
 
+    /// Whether this is linked here, or is a manifest here.
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        self.links.contains_key(digest) || self.manifests.contains_key(digest)
+    }
+
     pub(super) fn holds_nothing(&self) -> bool {
         self.links.is_empty() && self.manifests.is_empty() && self.tags.is_empty()
     }
@@ -131,7 +136,7 @@ impl State {
 
     /// Whether a repository links this, or has it as a manifest.
     pub(super) fn is_held(&self, digest: &Digest) -> bool {
-        self.repositories.values().any(|repository| repository.links.contains_key(digest) || repository.manifests.contains_key(digest))
+        self.repositories.values().any(|repository| repository.holds(digest))
     }
 
     pub(super) fn tell(&mut self, kind: EventKind, repository: &RepositoryName, digest: Digest, tag: Option<Tag>, now: Timestamp) {

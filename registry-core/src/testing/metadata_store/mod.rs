@@ -30,6 +30,7 @@
 mod collecting;
 mod deleting;
 mod events;
+mod holding;
 mod kit;
 mod linking;
 mod listing;
@@ -220,6 +221,12 @@ cases! {
         a_known_repository_may_have_no_tags,
         repositories_are_in_byte_order_and_pages,
         only_repositories_with_a_manifest_are_listed;
+    holding:
+        holders_link_a_blob_or_have_it_as_a_manifest,
+        who_let_go_of_a_blob_is_no_holder,
+        held_blobs_are_listed_with_their_size_and_holders,
+        held_blobs_are_listed_in_pages,
+        what_nobody_holds_is_not_among_the_held;
     referrers:
         referrers_are_listed_by_digest_with_all_they_tell,
         referrers_are_filtered_by_artifact_type,

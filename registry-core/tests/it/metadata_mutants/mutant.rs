@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use registry_core::memory::MemoryMetadataStore;
 use registry_core::metadata::{
-    BlobLink, Deletion, Event, EventKind, GcPreview, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
-    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, EventKind, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page,
+    PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
 };
 use registry_core::testing::ManualClock;
 use registry_core::testing::metadata_store::Fixture;
@@ -107,6 +107,13 @@ pub(super) enum Flaw {
     FinishedSessionsAreDropped,
     EventsComeNewestFirst,
     UnmovedTagsAreTold,
+    HoldersIgnoreManifests,
+    HoldersAreNamedTwice,
+    HoldersAreRemembered,
+    HeldBlobsBeginWithAfter,
+    HeldBlobsIgnoreLimit,
+    HeldBlobsSkipManifests,
+    UnheldBlobsAreListed,
 }
 
 /// A memory store with a flaw. A clone is another handle on the same.
@@ -360,6 +367,53 @@ impl MetadataStore for Mutant {
             Flaw::RelyIsAlwaysNoted => self.inner.rely_on_blob(repository, digest, Duration::ZERO).await,
             _ => self.inner.rely_on_blob(repository, digest, at_most_every).await,
         }
+    }
+
+    async fn holders(&self, digest: &Digest) -> Result<Vec<RepositoryName>> {
+        let mut holders = self.inner.holders(digest).await?;
+        match self.flaw {
+            Flaw::HoldersIgnoreManifests => {
+                let manifests = self.notes().manifests.clone();
+                holders.retain(|name| !manifests.contains(&(name.clone(), *digest)));
+            }
+            Flaw::HoldersAreNamedTwice => {
+                let notes = self.notes();
+                let both = |name: &RepositoryName| {
+                    let key = (name.clone(), *digest);
+                    notes.links.contains(&key) && notes.manifests.contains(&key)
+                };
+                holders = holders.into_iter().flat_map(|name| vec![name.clone(); 1 + usize::from(both(&name))]).collect();
+            }
+            Flaw::HoldersAreRemembered => {
+                let notes = self.notes();
+                let ever = notes.links.iter().chain(&notes.manifests).filter(|(_, held)| held == digest);
+                holders = ever.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+            }
+            _ => {}
+        }
+        Ok(holders)
+    }
+
+    async fn held_blobs(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<HeldBlob>> {
+        let mut held = self.inner.held_blobs(after, limit).await?;
+        match self.flaw {
+            Flaw::HeldBlobsIgnoreLimit => held = self.inner.held_blobs(after, u32::MAX).await?,
+            Flaw::HeldBlobsBeginWithAfter => {
+                let all = self.inner.held_blobs(None, u32::MAX).await?;
+                let from = all.into_iter().filter(|blob| after.is_none_or(|after| blob.digest >= *after));
+                held = from.take(limit as usize).collect();
+            }
+            Flaw::HeldBlobsSkipManifests => {
+                let manifests = self.notes().manifests.clone();
+                held.retain(|blob| !manifests.iter().any(|(_, digest)| *digest == blob.digest));
+            }
+            Flaw::UnheldBlobsAreListed => {
+                let gone = self.notes().links.clone().into_iter().filter(|(_, digest)| held.iter().all(|blob| blob.digest != *digest));
+                held.extend(gone.map(|(_, digest)| HeldBlob::new(digest, 7, Vec::new())).collect::<Vec<_>>());
+            }
+            _ => {}
+        }
+        Ok(held)
     }
 
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()> {
