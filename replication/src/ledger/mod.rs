@@ -100,6 +100,11 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     /// `Absent` one that is desired suspect, so that it is verified and then trusted. Passed over when the generation moved on, or while somebody has it claimed.
     async fn observe(&self, digest: &Digest, zone: &ZoneId, generation: u64, sighting: &Sighting) -> Result<()>;
 
+    /// Bytes of this blob may have come to this zone behind the ledger's back: a writer was overtaken by a deletion. If nobody wants them there they are
+    /// deleted (once more): a placement that is absent as desired, or none at all, becomes `Unknown` and due; one that is being deleted is deleted again
+    /// once the fence is past, whatever its deleter says. Nothing happens to one that is desired present.
+    async fn stray(&self, digest: &Digest, zone: &ZoneId) -> Result<()>;
+
     // ---- workers ----
 
     /// Takes up to [`Claim::limit`] pieces of work that are due in one zone, the longest due first.

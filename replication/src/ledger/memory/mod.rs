@@ -100,6 +100,12 @@ impl PlacementLedger for MemoryLedger {
         Ok(())
     }
 
+    async fn stray(&self, digest: &Digest, zone: &ZoneId) -> Result<()> {
+        let (mut state, now) = self.begin();
+        state.stray(digest, zone, now);
+        Ok(())
+    }
+
     async fn claim(&self, claim: &Claim) -> Result<Vec<Task>> {
         let (mut state, now) = self.begin();
         Ok(state.claim(claim, now))

@@ -359,6 +359,24 @@ impl State {
         }
     }
 
+    pub(super) fn stray(&mut self, digest: &Digest, zone: &ZoneId, now: Timestamp) {
+        let generation = self.next_generation(now);
+        let blob = self.blobs.entry((digest.shard(), *digest)).or_default();
+        match blob.rows.get_mut(zone) {
+            Some(row) if row.desired == Desired::Present => {}
+            Some(row) if row.observed == Observed::Deleting => row.lease = None,
+            Some(row) => {
+                row.observed = Observed::Unknown;
+                row.reschedule(now, now);
+            }
+            None => {
+                let mut row = Row::new(Desired::Absent, generation, now);
+                row.reschedule(now, now);
+                blob.rows.insert(zone.clone(), row);
+            }
+        }
+    }
+
     pub(super) fn claim(&mut self, claim: &Claim, now: Timestamp) -> Vec<Task> {
         let due = |row: &Row| row.due_at.filter(|due| *due <= now);
         let mut candidates: Vec<_> =

@@ -1,0 +1,191 @@
+//! [`Member`]: a zone in service: who it is, how it is, and how it is asked.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use registry_core::blob::StoreIdentity;
+use registry_core::{BlobStore, Error, ErrorKind, Result, VerifyReads};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::health::{Health, is_zones_fault};
+use crate::ledger::{PlacementLedger, ZoneId, ZoneRecord};
+use crate::metrics;
+use crate::options::Options;
+use crate::zone::Zone;
+
+/// How blobs are laid out in a zone of ours.
+const LAYOUT: &str = "native";
+
+/// For how long a zone that has just said who it is need not be asked again before something is deleted from it.
+const CONFIRMED: Duration = Duration::from_secs(5);
+
+/// A zone in service.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) store: Arc<dyn BlobStore>,
+    pub(crate) verify_reads: VerifyReads,
+    pub(crate) concurrency: usize,
+    pub(crate) health: Health,
+    /// There is something to do here.
+    pub(crate) wake: Notify,
+    id: OnceLock<ZoneId>,
+    confirmed_at: Mutex<Option<Instant>>,
+    /// It answered, and is not the zone it was: not to be read from, written to, or deleted from.
+    stranger: AtomicBool,
+}
+
+/// What a zone says of itself does not fit what is known of it.
+fn not_itself(name: &str, message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unavailable, message).with_zone(name)
+}
+
+impl Member {
+    pub(crate) fn new(zone: Zone) -> Self {
+        let Zone { name, store, verify_reads, copies } = zone;
+        let (health, id) = (Health::default(), OnceLock::new());
+        Self {
+            name,
+            store,
+            verify_reads,
+            concurrency: copies,
+            health,
+            wake: Notify::new(),
+            id,
+            confirmed_at: Mutex::default(),
+            stranger: AtomicBool::new(false),
+        }
+    }
+
+    /// Who the zone is; `None` as long as nobody could find out.
+    pub(crate) fn id(&self) -> Option<&ZoneId> {
+        self.id.get()
+    }
+
+    /// Who the zone is, if it may be used: as far as anybody knows it is still the one it was.
+    pub(crate) fn usable(&self) -> Option<&ZoneId> {
+        self.id().filter(|_| !self.stranger.load(Ordering::Relaxed))
+    }
+
+    /// Asks the zone who it is, and compares with what the ledger knows; a zone that nobody has ever used is given an identity.
+    ///
+    /// An error means that nothing may be written there or deleted: the zone does not answer, is not the one it was, or is new and does not let itself be
+    /// written to.
+    pub(crate) async fn confirm(&self, ledger: &dyn PlacementLedger, timeout: Duration) -> Result<ZoneId> {
+        match self.identify(ledger, timeout).await {
+            Ok(id) => {
+                self.stranger.store(false, Ordering::Relaxed);
+                *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(id)
+            }
+            Err((error, is_stranger)) => {
+                self.stranger.fetch_or(is_stranger, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Who it is; or why that cannot be said, and whether that is because it is somebody else.
+    async fn identify(&self, ledger: &dyn PlacementLedger, timeout: Duration) -> Result<ZoneId, (Error, bool)> {
+        let down = |error| (error, false);
+        let stranger = |message: String| (not_itself(&self.name, message), true);
+        let known = match self.id() {
+            Some(id) => Some(id.clone()),
+            None => ledger.zones().await.map_err(down)?.into_iter().find(|zone| zone.name == self.name).map(|zone| zone.id),
+        };
+        if let Some(id) = &known {
+            // The zone may be down now, and its placements are to be seen all the same.
+            let _ = self.id.set(id.clone());
+        }
+        let Some(objects) = self.store.named() else {
+            return self.register(ledger, known.unwrap_or_else(|| ZoneId::new(format!("name:{}", self.name)))).await;
+        };
+        let found = in_time(timeout, &self.name, StoreIdentity::read(objects)).await.map_err(down)?;
+        let id = match (known, found) {
+            (Some(known), Some(found)) if known.as_str() == found.id => return Ok(known),
+            (Some(known), Some(found)) => {
+                return Err(stranger(format!("it is another zone than before: its id is {}, and was {known}", found.id)));
+            }
+            (Some(_), None) => return Err(stranger("it has lost its identity: is it the right place, and is it mounted?".to_owned())),
+            (None, Some(found)) if found.name != self.name => return Err(stranger(format!("it calls itself {}", found.name))),
+            (None, Some(found)) => found.id,
+            (None, None) => in_time(timeout, &self.name, StoreIdentity::read_or_write(objects, &self.name, LAYOUT)).await.map_err(down)?.id,
+        };
+        self.register(ledger, ZoneId::new(id)).await
+    }
+
+    async fn register(&self, ledger: &dyn PlacementLedger, id: ZoneId) -> Result<ZoneId, (Error, bool)> {
+        let registered = ledger.register_zone(&ZoneRecord { id: id.clone(), name: self.name.clone() }).await;
+        registered.map_err(|error| {
+            let conflicts = error.kind() == ErrorKind::Conflict;
+            (error, conflicts)
+        })?;
+        let _ = self.id.set(id.clone());
+        Ok(id)
+    }
+
+    /// The same, unless it was confirmed just now.
+    pub(crate) async fn be_sure(&self, ledger: &dyn PlacementLedger, timeout: Duration) -> Result<()> {
+        let confirmed_at = *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if confirmed_at.is_some_and(|at| at.elapsed() < CONFIRMED) {
+            return Ok(());
+        }
+        self.confirm(ledger, timeout).await.map(drop)
+    }
+
+    /// Notes how a request ended.
+    pub(crate) fn note<T>(&self, result: &Result<T>, took: Duration, options: &Options) {
+        match result {
+            Ok(_) => self.health.answered(took),
+            Err(error) => self.failed(error, options),
+        }
+    }
+
+    /// Notes that the zone failed.
+    pub(crate) fn failed(&self, error: &Error, options: &Options) {
+        if self.health.failed(error, options.breaker_threshold) {
+            tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");
+            metrics::breaker(&self.name, true);
+        }
+    }
+
+    /// Passes the zone over from now on: it did not say who it is.
+    pub(crate) fn trip(&self, error: &Error, options: &Options) {
+        if !is_zones_fault(error) {
+            return self.trip(&not_itself(&self.name, error.to_string()), options);
+        }
+        if self.health.failed(error, 1) {
+            tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");
+            metrics::breaker(&self.name, true);
+        }
+    }
+
+    /// Makes a request that is to be answered within the [`request_timeout`](Options::request_timeout), and notes how it ended.
+    pub(crate) async fn ask<T>(&self, options: &Options, request: impl Future<Output = Result<T>>) -> Result<T> {
+        self.ask_within(options.request_timeout, options, request).await
+    }
+
+    /// The same with another limit.
+    pub(crate) async fn ask_within<T>(&self, limit: Duration, options: &Options, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let start = Instant::now();
+        let result = in_time(limit, &self.name, request).await;
+        self.note(&result, start.elapsed(), options);
+        result
+    }
+}
+
+/// The request's answer, or [`ErrorKind::TimedOut`] if there is none in time. Errors name the zone.
+pub(crate) async fn in_time<T>(limit: Duration, zone: &str, request: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.with_zone(zone)),
+        Err(_) => Err(timed_out(zone)),
+    }
+}
+
+pub(crate) fn timed_out(zone: &str) -> Error {
+    Error::new(ErrorKind::TimedOut, "the zone did not answer in time").with_zone(zone)
+}

@@ -1,0 +1,123 @@
+//! Comparing where blobs are to be with what the repositories that hold them say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use registry_core::metadata::HeldBlob;
+use registry_core::{Error, ErrorKind, RepositoryName, Result};
+
+use crate::cluster::{Cluster, is_visible};
+use crate::ledger::{Desired, Placement, Retarget, Sighting, ZoneId};
+use crate::store::ReplicatedStore;
+
+/// Blobs that are compared at a time.
+const PAGE: u32 = 500;
+
+/// What a comparison of placements with policies did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReconcileReport {
+    /// Blobs that were looked at.
+    pub blobs: u64,
+    /// Blobs whose places changed.
+    pub changed: u64,
+    /// Blobs that the ledger had not heard of, or had given up, and that are somewhere.
+    pub adopted: u64,
+    /// Blobs that are in no zone that could be asked.
+    pub missing: u64,
+}
+
+impl ReplicatedStore {
+    /// Brings placements in line with the policies: goes through all blobs that repositories hold, and sees to it that each is to be where its
+    /// repositories want it, and nowhere else. Blobs that the ledger does not know are looked for in the zones.
+    ///
+    /// Does nothing without [metadata](crate::ReplicatedStoreBuilder::metadata). [Workers](Self::start) do this now and then; it may run beside them, and
+    /// may be dropped at any time.
+    pub async fn reconcile_policies(&self) -> Result<ReconcileReport> {
+        run(&self.cluster).await
+    }
+}
+
+pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
+    let mut report = ReconcileReport::default();
+    let Some(metadata) = &cluster.metadata else { return Ok(report) };
+    let mut after = None;
+    loop {
+        let page = metadata.held_blobs(after.as_ref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(report) };
+        after = Some(last.digest);
+        let digests: Vec<_> = page.iter().map(|held| held.digest).collect();
+        let mut placements: BTreeMap<_, Vec<Placement>> = BTreeMap::new();
+        for placement in cluster.ledger.placements(&digests).await? {
+            placements.entry(placement.digest).or_default().push(placement);
+        }
+        for held in &page {
+            report.blobs += 1;
+            blob(cluster, held, placements.get(&held.digest).map_or(&[][..], Vec::as_slice), &mut report).await?;
+        }
+        if page.len() < PAGE as usize {
+            return Ok(report);
+        }
+        // Nobody waits for this.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn blob(cluster: &Arc<Cluster>, held: &HeldBlob, placements: &[Placement], report: &mut ReconcileReport) -> Result<()> {
+    let targets = cluster.union(held.repositories.iter().map(RepositoryName::as_str));
+    if targets.is_empty() {
+        return Ok(());
+    }
+    if !is_visible(placements) {
+        return adopt(cluster, held, &targets, report).await;
+    }
+    let mut desired: Vec<_> =
+        placements.iter().filter(|placement| placement.desired == Desired::Present).map(|placement| placement.zone.clone()).collect();
+    desired.sort_unstable();
+    // A zone that this process was not told of is somebody else's to decide about.
+    desired.retain(|zone| cluster.member(zone).is_some());
+    if desired == targets {
+        return Ok(());
+    }
+    let strangers =
+        placements.iter().filter(|placement| placement.desired == Desired::Present && cluster.member(&placement.zone).is_none());
+    let all = targets.iter().cloned().chain(strangers.map(|placement| placement.zone.clone())).collect();
+    let options = &cluster.options;
+    let retarget = Retarget { targets: all, untouched_for: options.narrow_after, trash_delay: options.trash_delay };
+    report.changed += u64::from(cluster.ledger.retarget(&held.digest, &retarget).await?);
+    cluster.wake(&cluster.ids());
+    Ok(())
+}
+
+/// A blob that the ledger does not know, or has given up, although somebody holds it: wherever it is, it is verified, and copied from there.
+async fn adopt(cluster: &Arc<Cluster>, held: &HeldBlob, targets: &[ZoneId], report: &mut ReconcileReport) -> Result<()> {
+    let digest = &held.digest;
+    let mut found = Vec::new();
+    let mut unasked = false;
+    for member in &cluster.members {
+        let Some(zone) = member.usable() else { continue };
+        match member.ask(&cluster.options, member.store.stat(digest)).await {
+            Ok(info) => found.push((zone.clone(), info.size)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) => unasked = true,
+        }
+    }
+    if found.is_empty() {
+        if !unasked {
+            tracing::error!(%digest, "a blob that repositories hold is in no zone");
+        }
+        report.missing += 1;
+        return Ok(());
+    }
+    // Where it is it may not be wanted; the next comparison sees to that, once it is where it is.
+    let mut zones = targets.to_vec();
+    zones.extend(found.iter().map(|(zone, _)| zone.clone()).filter(|zone| !targets.contains(zone)));
+    let intent = cluster.ledger.intend(digest, Some(held.size), &zones).await?;
+    for (zone, size) in found {
+        let target = intent.target(&zone).ok_or_else(|| Error::new(ErrorKind::Internal, "the ledger forgot a target"))?;
+        cluster.ledger.observe(digest, &zone, target.generation, &Sighting::Found(size)).await?;
+    }
+    report.adopted += 1;
+    cluster.wake(&zones);
+    Ok(())
+}

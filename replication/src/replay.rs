@@ -1,0 +1,190 @@
+//! [`Replay`]: content that comes only once, and may have to be written twice.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::future::poll_fn;
+use registry_core::blob::ByteStream;
+use registry_core::{Error, Result};
+use std::future::Future;
+use std::pin::pin;
+use tokio::time::{Instant, sleep_until};
+
+use crate::member::timed_out;
+use crate::options::Options;
+
+/// Content on its way to a zone: its beginning is kept, so that another zone can be given it if the first one fails, and it is known who keeps whom
+/// waiting.
+#[derive(Clone)]
+pub(crate) struct Replay(Arc<Mutex<State>>);
+
+struct State {
+    source: ByteStream,
+    /// All that came so far, if it is not too much.
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    limit: usize,
+    /// More came than is kept.
+    overflowed: bool,
+    /// Came, and was not taken yet.
+    ahead: Option<Result<Bytes>>,
+    ahead_since: Option<Instant>,
+    ended: bool,
+    /// The content itself broke off: that is nobody's fault here.
+    broken: bool,
+    /// Which attempt may take from the source.
+    attempt: u64,
+    /// Who waits for the source.
+    waker: Option<Waker>,
+}
+
+impl Replay {
+    /// Keeps up to `limit` bytes.
+    pub(crate) fn new(source: ByteStream, limit: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            source,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            limit,
+            overflowed: false,
+            ahead: None,
+            ahead_since: None,
+            ended: false,
+            broken: false,
+            attempt: 0,
+            waker: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether all that was handed out can be handed out once more.
+    pub(crate) fn can_begin_anew(&self) -> bool {
+        let state = self.lock();
+        !state.overflowed && !state.broken
+    }
+
+    /// Whether the content itself broke off.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.lock().broken
+    }
+
+    /// All of it from the start. An earlier attempt gets nothing more.
+    pub(crate) fn attempt(&self) -> ByteStream {
+        let mut state = self.lock();
+        state.attempt += 1;
+        Box::pin(Attempt { replay: self.clone(), number: state.attempt, next: 0 })
+    }
+
+    /// Runs `write`, which takes from an [`attempt`](Self::attempt), to its end; but not if the zone leaves content that is there untaken for the
+    /// [`stall_timeout`](Options::stall_timeout), or takes longer than the [`commit_timeout`](Options::commit_timeout) after the last byte. A client
+    /// that keeps the zone waiting is none of its faults.
+    pub(crate) async fn watch<T>(&self, options: &Options, zone: &str, write: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut write = pin!(write);
+        let mut alarm = pin!(sleep_until(Instant::now() + options.stall_timeout));
+        poll_fn(|context| {
+            if let Poll::Ready(result) = write.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            let (since, limit) = {
+                let mut state = self.lock();
+                state.look_ahead(context);
+                match (state.ahead_since, state.ended) {
+                    (Some(since), true) => (since, options.commit_timeout),
+                    (Some(since), false) => (since, options.stall_timeout),
+                    (None, _) => return Poll::Pending,
+                }
+            };
+            alarm.as_mut().reset(since + limit);
+            alarm.as_mut().poll(context).map(|()| Err(timed_out(zone)))
+        })
+        .await
+    }
+}
+
+impl State {
+    /// Sees whether anything has come.
+    fn look_ahead(&mut self, context: &mut Context<'_>) {
+        if self.ahead.is_some() || self.ended {
+            return;
+        }
+        if let Poll::Ready(chunk) = self.source.as_mut().poll_next(context) {
+            self.arrived(chunk);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn arrived(&mut self, chunk: Option<Result<Bytes>>) {
+        self.ahead_since = Some(Instant::now());
+        match chunk {
+            Some(chunk) => {
+                self.broken |= chunk.is_err();
+                self.ahead = Some(chunk);
+            }
+            None => self.ended = true,
+        }
+    }
+
+    fn keep(&mut self, chunk: &Bytes) {
+        self.kept_bytes = self.kept_bytes.saturating_add(chunk.len());
+        if self.kept_bytes > self.limit {
+            self.overflowed = true;
+            self.kept = Vec::new();
+        } else if !self.overflowed {
+            self.kept.push(chunk.clone());
+        }
+    }
+}
+
+struct Attempt {
+    replay: Replay,
+    number: u64,
+    /// How much of what is kept it has had.
+    next: usize,
+}
+
+impl Stream for Attempt {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let this = &mut *self;
+        let mut state = this.replay.lock();
+        if state.attempt != this.number {
+            let message = "the write was begun anew in another zone";
+            return Poll::Ready(Some(Err(Error::new(registry_core::ErrorKind::Interrupted, message))));
+        }
+        if !state.overflowed
+            && let Some(chunk) = state.kept.get(this.next)
+        {
+            this.next += 1;
+            return Poll::Ready(Some(Ok(chunk.clone())));
+        }
+        if state.ahead.is_none() && !state.ended {
+            match state.source.as_mut().poll_next(context) {
+                Poll::Ready(chunk) => state.arrived(chunk),
+                Poll::Pending => {
+                    state.waker = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+        }
+        match state.ahead.take() {
+            Some(chunk) => {
+                state.ahead_since = None;
+                if let Ok(chunk) = &chunk {
+                    state.keep(chunk);
+                    this.next += 1;
+                }
+                Poll::Ready(Some(chunk))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+}

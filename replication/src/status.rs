@@ -1,0 +1,166 @@
+//! What there is to know of the zones, as values.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use registry_core::{Digest, Result};
+
+use crate::ledger::{Desired, ListPlacements, Placement, ZoneId};
+use crate::store::ReplicatedStore;
+
+/// How a zone is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ZoneStatus {
+    /// Its name.
+    pub name: String,
+    /// Who it is, if that is known.
+    pub id: Option<String>,
+    /// Whether it is asked: it answers, and is the zone it was.
+    pub healthy: bool,
+    /// How long it takes to answer, of late.
+    pub latency: Option<Duration>,
+    /// Verified copies that are to be here.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Copies that are to be made here.
+    pub backlog: u64,
+    /// Their bytes.
+    pub backlog_bytes: u64,
+    /// Copies to be verified.
+    pub suspects: u64,
+    /// Copies to be deleted.
+    pub deletes: u64,
+    /// Copies that cannot be made, since no good one is known anywhere.
+    pub sourceless: u64,
+    /// Pieces of work that failed at least once.
+    pub failing: u64,
+    /// For how long the oldest piece of work has been waiting; `None` if there is none.
+    pub oldest_unconverged: Option<Duration>,
+    /// What went wrong the last time: with the zone, or with a blob.
+    pub last_error: Option<String>,
+}
+
+/// Where the blobs of an image are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImageZone {
+    /// The zone's name.
+    pub name: String,
+    /// Whether the image is to be there.
+    pub wanted: bool,
+    /// How many of its blobs are there and verified.
+    pub present: u64,
+    /// Those that are not.
+    pub missing: Vec<Digest>,
+}
+
+impl ImageZone {
+    /// Whether the zone has all of the image.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// A piece of work that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedWork {
+    /// The zone's name, or its id if this process does not know it.
+    pub zone: String,
+    /// The blob.
+    pub digest: Digest,
+    /// How often it failed, in a row.
+    pub attempts: u32,
+    /// Why, the last time.
+    pub error: String,
+}
+
+impl ReplicatedStore {
+    /// How each zone is, in the order in which they were configured. Health is what this process has seen, the rest what the ledger says.
+    pub async fn status(&self) -> Result<Vec<ZoneStatus>> {
+        let cluster = &self.cluster;
+        let (backlogs, totals) = (cluster.ledger.backlog().await?, cluster.ledger.totals().await?);
+        let zones = cluster.members.iter().map(|member| {
+            let id = member.id();
+            let backlog = backlogs.iter().find(|backlog| Some(&backlog.zone) == id);
+            let totals = totals.iter().find(|totals| Some(&totals.zone) == id);
+            let healthy = member.usable().is_some() && !member.health.is_open();
+            let of_work = backlog.and_then(|backlog| backlog.last_error.as_ref()).map(|(digest, error)| format!("{digest}: {error}"));
+            ZoneStatus {
+                name: member.name.clone(),
+                id: id.map(ToString::to_string),
+                healthy,
+                latency: member.health.latency(),
+                blobs: totals.map_or(0, |totals| totals.blobs),
+                bytes: totals.map_or(0, |totals| totals.bytes),
+                backlog: backlog.map_or(0, |backlog| backlog.copies),
+                backlog_bytes: backlog.map_or(0, |backlog| backlog.copy_bytes),
+                suspects: backlog.map_or(0, |backlog| backlog.suspects),
+                deletes: backlog.map_or(0, |backlog| backlog.deletes),
+                sourceless: backlog.map_or(0, |backlog| backlog.sourceless),
+                failing: backlog.map_or(0, |backlog| backlog.failing),
+                oldest_unconverged: backlog.filter(|backlog| backlog.oldest.is_some()).map(|backlog| backlog.lag),
+                last_error: member.health.last_error().filter(|_| !healthy).or(of_work),
+            }
+        });
+        Ok(zones.collect())
+    }
+
+    /// Where the blobs of an image of this scope are: its manifests, configurations and layers, as the caller has found them.
+    pub async fn image_status(&self, scope: Option<&str>, digests: &[Digest]) -> Result<Vec<ImageZone>> {
+        let cluster = &self.cluster;
+        let mut there: BTreeMap<(ZoneId, Digest), bool> = BTreeMap::new();
+        for placement in cluster.ledger.placements(digests).await? {
+            let good = placement.is_source() && placement.desired == Desired::Present;
+            there.insert((placement.zone, placement.digest), good);
+        }
+        let wanted = self.zones_of(scope);
+        let zones = cluster.members.iter().map(|member| {
+            let is_there = |digest: &Digest| member.id().is_some_and(|id| there.get(&(id.clone(), *digest)) == Some(&true));
+            let mut missing: Vec<_> = digests.iter().filter(|digest| !is_there(digest)).copied().collect();
+            missing.sort_unstable();
+            missing.dedup();
+            ImageZone {
+                name: member.name.clone(),
+                wanted: wanted.contains(&member.name),
+                present: digests.iter().filter(|digest| is_there(digest)).count() as u64,
+                missing,
+            }
+        });
+        Ok(zones.collect())
+    }
+
+    /// Work that failed at least once, up to `limit` pieces, in the order of digests.
+    pub async fn failures(&self, limit: u32) -> Result<Vec<FailedWork>> {
+        let failing = self.cluster.ledger.list(&ListPlacements::new(limit).with_failing(true)).await?;
+        let zone = |placement: &Placement| match self.cluster.member(&placement.zone) {
+            Some(member) => member.name.clone(),
+            None => placement.zone.to_string(),
+        };
+        let failed = failing.into_iter().map(|placement| FailedWork {
+            zone: zone(&placement),
+            digest: placement.digest,
+            attempts: placement.attempts,
+            error: placement.last_error.unwrap_or_default(),
+        });
+        Ok(failed.collect())
+    }
+
+    /// Makes work that failed due at once, in the zone of this name or in all; returns how much there was.
+    pub async fn replay(&self, zone: Option<&str>) -> Result<u64> {
+        let id = match zone {
+            None => None,
+            Some(name) => {
+                let member = self.cluster.members.iter().find(|member| member.name == name);
+                let id = member.and_then(|member| member.id().cloned());
+                let unknown = || registry_core::Error::new(registry_core::ErrorKind::InvalidInput, "there is no such zone").with_zone(name);
+                Some(id.ok_or_else(unknown)?)
+            }
+        };
+        let count = self.cluster.ledger.replay(id.as_ref()).await?;
+        self.cluster.wake(&self.cluster.ids());
+        Ok(count)
+    }
+}

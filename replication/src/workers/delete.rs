@@ -1,0 +1,75 @@
+//! Deleting a copy.
+
+use std::sync::Arc;
+
+use registry_core::{Error, ErrorKind, Result};
+use tokio::time::Instant;
+
+use crate::cluster::{Cluster, is_visible};
+use crate::ledger::{Desired, Observed, Outcome, Sighting, Task};
+use crate::member::Member;
+
+/// Deletes it, within half the lease: afterwards nothing is sent any more. What was sent is waited for.
+pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, claimed_at: Instant) -> Result<Outcome> {
+    let options = &cluster.options;
+    // Nothing is deleted from a zone that has not just said who it is.
+    member.be_sure(&*cluster.ledger, options.request_timeout).await?;
+    let placements = cluster.ledger.placements(&[task.digest]).await?;
+    if is_visible(&placements) {
+        let others = placements.iter().filter(|other| other.zone != task.zone && other.desired == Desired::Present);
+        if placements.iter().any(|own| own.zone == task.zone && own.generation != task.generation) {
+            return Err(Error::new(ErrorKind::LeaseLost, "the copy is wanted again").with_key(task.digest));
+        }
+        // The ledger says that there are others; that is not enough to destroy one on.
+        let mut seen = 0;
+        for other in others {
+            seen += u32::from(is_there(cluster, other).await?);
+        }
+        if seen == 0 {
+            return Err(Error::new(ErrorKind::Unavailable, "no other copy could be seen").with_key(task.digest));
+        }
+    }
+    let deadline = (claimed_at + options.lease / 2).into_std();
+    let start = Instant::now();
+    let deleted = member.store.delete_before(&task.digest, deadline).await;
+    member.note(&deleted, start.elapsed().min(options.request_timeout), options);
+    deleted.map(|()| Outcome::Deleted).map_err(|error| error.with_zone(&member.name))
+}
+
+/// Whether a copy that is to stay really is there.
+async fn is_there(cluster: &Cluster, other: &crate::ledger::Placement) -> Result<bool> {
+    let Some(member) = cluster.member(&other.zone).filter(|member| other.is_source() && member.usable().is_some()) else {
+        return Ok(false);
+    };
+    match member.ask(&cluster.options, member.store.stat(&other.digest)).await {
+        Ok(info) if other.size.is_none_or(|size| size == info.size) => Ok(true),
+        Ok(_) => {
+            cluster.suspect(member, &other.digest, other.generation, "it has another size than it should").await;
+            Err(Error::new(ErrorKind::Unavailable, "another copy is doubted").with_key(other.digest).with_zone(&member.name))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            cluster.suspect(member, &other.digest, other.generation, "it is not there").await;
+            Err(Error::new(ErrorKind::Unavailable, "another copy is missing").with_key(other.digest).with_zone(&member.name))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A delete ended after the claim was lost: this process stood still for too long. Bytes that somebody has written since may be gone; the ledger is told
+/// to have a look, so that they come back from another zone, or the next client is told to push them.
+pub(super) async fn too_late(cluster: &Cluster, member: &Member, task: &Task) {
+    let Ok(placements) = cluster.ledger.placements(&[task.digest]).await else { return };
+    let Some(now) = placements.iter().find(|placement| placement.zone == task.zone) else { return };
+    if now.observed != Observed::Present {
+        return;
+    }
+    let reason = "it was deleted after the leave to do so had run out";
+    match member.ask(&cluster.options, member.store.stat(&task.digest)).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let noted = cluster.ledger.observe(&task.digest, &task.zone, now.generation, &Sighting::Suspect(reason.to_owned())).await;
+            tracing::error!(zone = member.name, digest = %task.digest, noted = noted.is_ok(), reason, "a copy is gone");
+            member.wake.notify_one();
+        }
+        _ => {}
+    }
+}

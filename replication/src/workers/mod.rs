@@ -1,0 +1,265 @@
+//! What goes on in the background: work from the ledger, one lane a zone; the probe of each zone; and now and then a look whether everything is where its
+//! policy wants it.
+
+mod copy;
+mod delete;
+mod task;
+mod verify;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::ledger::Claim;
+use crate::member::Member;
+use crate::store::ReplicatedStore;
+use crate::{metrics, reconcile};
+
+/// How often the gauges are set.
+const GAUGES: Duration = Duration::from_secs(15);
+
+/// How many placements of deleted blobs are forgotten at a time.
+const TIDY: u32 = 500;
+
+/// How soon after its start a process first compares places with policies.
+const FIRST_RECONCILE: Duration = Duration::from_secs(30);
+
+/// What runs in the background, until it is [stopped](Self::stop) or dropped. Dropped, it is like a crash: what was in progress is taken up again by
+/// somebody when its lease is over.
+#[derive(Debug)]
+#[must_use = "when this is dropped, nothing is copied any more"]
+pub struct Workers {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    /// Gives back what is in progress, so that others can go on with it at once, and returns when all has ended.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Says when to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    pub(crate) fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns when it is time to stop.
+    pub(crate) async fn wait(&mut self) {
+        // An error is a sender that is gone: stopped as well.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+
+    /// Sleeps; whether that ended because it is time to stop.
+    pub(crate) async fn sleep(&mut self, pause: Duration) -> bool {
+        if self.is_set() {
+            return true;
+        }
+        let (stopped, slept) = (Box::pin(self.wait()), Box::pin(tokio::time::sleep(pause)));
+        matches!(select(stopped, slept).await, Either::Left(_))
+    }
+}
+
+impl ReplicatedStore {
+    /// Starts what goes on in the background: copying, verifying, deleting; probing the zones; comparing what is with the policies. Any number of
+    /// processes may do so over the same zones and ledger.
+    pub fn start(&self) -> Workers {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for member in &self.cluster.members {
+            let (cluster, stop) = (Arc::clone(&self.cluster), Stop(stopped.clone()));
+            tasks.spawn(work(cluster, Arc::clone(member), stop));
+            let (cluster, stop) = (Arc::clone(&self.cluster), Stop(stopped.clone()));
+            tasks.spawn(probe(cluster, Arc::clone(member), stop));
+        }
+        tasks.spawn(watch_backlog(Arc::clone(&self.cluster), Stop(stopped.clone())));
+        tasks.spawn(reconcile_now_and_then(Arc::clone(&self.cluster), Stop(stopped)));
+        Workers { stop, tasks }
+    }
+
+    /// Does the work that is due now and that can be done now, in all zones that work, and returns how much there was. For commands beside a server, and for
+    /// tests; a server [starts](Self::start) workers.
+    pub async fn work_once(&self) -> registry_core::Result<u64> {
+        let (_sender, stopped) = watch::channel(false);
+        let mut done = 0;
+        loop {
+            let mut found = 0;
+            for member in &self.cluster.members {
+                let tasks = claim(&self.cluster, member, member.concurrency).await?;
+                found += tasks.len() as u64;
+                let mut running = JoinSet::new();
+                for claimed in tasks {
+                    let (cluster, member) = (Arc::clone(&self.cluster), Arc::clone(member));
+                    running.spawn(task::run(cluster, member, claimed, Stop(stopped.clone())));
+                }
+                while running.join_next().await.is_some() {}
+            }
+            done += found;
+            if found == 0 {
+                return Ok(done);
+            }
+        }
+    }
+}
+
+/// Work that can be done in this zone now, claimed at the moment that is given with it.
+async fn claim(cluster: &Cluster, member: &Member, limit: usize) -> registry_core::Result<Vec<task::Claimed>> {
+    let Some(zone) = member.usable().filter(|_| !member.health.is_open()) else { return Ok(Vec::new()) };
+    let sources = cluster.members.iter().filter(|other| !other.health.is_open()).filter_map(|other| other.usable());
+    let options = &cluster.options;
+    let claim = Claim {
+        zone: zone.clone(),
+        sources: sources.filter(|other| *other != zone).cloned().collect(),
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        lease: options.lease,
+        look_again: options.look_again,
+    };
+    // Before the claim: whatever holds us up from here on is taken off the time in which the work may be done.
+    let at = Instant::now();
+    let tasks = cluster.ledger.claim(&claim).await?;
+    Ok(tasks.into_iter().map(|task| task::Claimed { task, at }).collect())
+}
+
+/// The lane of one zone: as much at once as it may, and nothing that waits for another zone.
+async fn work(cluster: Arc<Cluster>, member: Arc<Member>, mut stop: Stop) {
+    let mut running = JoinSet::new();
+    let mut failures = 0;
+    while !stop.is_set() {
+        // Before the look: what is made due after it wakes us up again.
+        let woken = member.wake.notified();
+        let free = member.concurrency.saturating_sub(running.len());
+        let mut found = 0;
+        let mut pause = cluster.jittered(cluster.options.poll_interval);
+        if free > 0 {
+            match claim(&cluster, &member, free).await {
+                Ok(tasks) => {
+                    failures = 0;
+                    found = tasks.len();
+                    for claimed in tasks {
+                        running.spawn(task::run(Arc::clone(&cluster), Arc::clone(&member), claimed, stop.clone()));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(zone = member.name, %error, "the ledger does not give out work");
+                    pause = cluster.backoff(failures).min(cluster.options.probe_interval);
+                    failures += 1;
+                }
+            }
+        }
+        if found > 0 && found == free {
+            // There may be more as soon as there is room.
+            tokio::select! {
+                biased;
+                () = stop.wait() => break,
+                _ = running.join_next() => {}
+            }
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = stop.wait() => break,
+            _ = running.join_next(), if !running.is_empty() => {}
+            () = woken, if free > 0 => {}
+            () = tokio::time::sleep(pause), if free > 0 => {}
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Asks the zone who it is: rarely while all is well, often at first when it is passed over.
+async fn probe(cluster: Arc<Cluster>, member: Arc<Member>, mut stop: Stop) {
+    let options = &cluster.options;
+    let mut pause = options.reprobe_interval;
+    loop {
+        let wait = cluster.jittered(if member.health.is_open() { pause } else { options.probe_interval });
+        let interrupted = {
+            let sleep = Box::pin(stop.sleep(wait));
+            // When the breaker opens, the short pause begins at once.
+            match select(sleep, Box::pin(member.health.changed())).await {
+                Either::Left((stopped, _)) => stopped.then_some(true),
+                Either::Right(_) => Some(false),
+            }
+        };
+        match interrupted {
+            Some(true) => return,
+            Some(false) => {
+                pause = options.reprobe_interval;
+                continue;
+            }
+            None => {}
+        }
+        let start = Instant::now();
+        match member.confirm(&*cluster.ledger, options.request_timeout).await {
+            Ok(id) => {
+                pause = options.reprobe_interval;
+                metrics::breaker(&member.name, false);
+                if member.health.close(start.elapsed()) {
+                    tracing::info!(zone = member.name, "the zone works again");
+                    // What failed because it did not is not to wait for long pauses to end.
+                    if let Err(error) = cluster.ledger.replay(Some(&id)).await {
+                        tracing::warn!(zone = member.name, %error, "could not make failed work due again");
+                    }
+                    cluster.wake(&cluster.ids());
+                }
+            }
+            Err(error) => {
+                pause = (pause * 2).min(options.probe_interval);
+                member.trip(&error, options);
+            }
+        }
+    }
+}
+
+/// Sets the gauges, and forgets placements of blobs that are gone for long.
+async fn watch_backlog(cluster: Arc<Cluster>, mut stop: Stop) {
+    while !stop.sleep(cluster.jittered(GAUGES)).await {
+        match cluster.ledger.backlog().await {
+            Ok(backlogs) => {
+                for member in &cluster.members {
+                    let Some(id) = member.id() else { continue };
+                    let empty = crate::ledger::Backlog::new(id.clone());
+                    metrics::backlog(&member.name, backlogs.iter().find(|backlog| backlog.zone == *id).unwrap_or(&empty));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the ledger does not tell the backlog"),
+        }
+        loop {
+            match cluster.ledger.tidy(cluster.options.keep_deleted, TIDY).await {
+                Ok(TIDY) => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "could not forget placements of deleted blobs");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn reconcile_now_and_then(cluster: Arc<Cluster>, mut stop: Stop) {
+    let mut pause = FIRST_RECONCILE.min(cluster.options.reconcile_interval);
+    while !stop.sleep(cluster.jittered(pause)).await {
+        pause = cluster.options.reconcile_interval;
+        let mut stopped = stop.clone();
+        let (reconcile, stopped) = (Box::pin(reconcile::run(&cluster)), Box::pin(stopped.wait()));
+        match select(stopped, reconcile).await {
+            Either::Left(_) => return,
+            Either::Right((Ok(report), _)) if report.changed > 0 => {
+                tracing::info!(blobs = report.blobs, changed = report.changed, "brought placements in line with the policies");
+            }
+            Either::Right((Ok(_), _)) => {}
+            Either::Right((Err(error), _)) => tracing::warn!(%error, "could not compare placements with the policies"),
+        }
+    }
+}

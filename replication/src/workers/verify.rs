@@ -1,0 +1,56 @@
+//! Reading a doubted copy alone.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use registry_core::blob::ReadOptions;
+use registry_core::{Error, ErrorKind, Hasher, Result};
+
+use crate::cluster::Cluster;
+use crate::ledger::{Outcome, Task};
+use crate::member::{Member, timed_out};
+
+/// Reads all of it and says what it is. An error means that it could not be read, which says nothing about the copy.
+pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task) -> Result<Outcome> {
+    // A zone that is not the one it was lacks everything, and that means nothing.
+    member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
+    let read = member.store.read(&task.digest, ReadOptions::default());
+    let mut reader = match member.ask(&cluster.options, read).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Outcome::Missing),
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(wrong(cluster, error.to_string())),
+        other => other?,
+    };
+    let mut hasher = Hasher::new(task.digest.algorithm());
+    let mut size = 0_u64;
+    loop {
+        match tokio::time::timeout(cluster.options.stall_timeout, reader.stream.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                size += chunk.len() as u64;
+                hasher.update(&chunk);
+            }
+            Ok(None) => break,
+            Ok(Some(Err(error))) if error.kind() == ErrorKind::Corrupt => return Ok(wrong(cluster, error.to_string())),
+            Ok(Some(Err(error))) => {
+                member.failed(&error, &cluster.options);
+                return Err(error.with_zone(&member.name));
+            }
+            Err(_) => {
+                let error = timed_out(&member.name);
+                member.failed(&error, &cluster.options);
+                return Err(error);
+            }
+        }
+    }
+    if size != reader.info.size {
+        return Err(Error::new(ErrorKind::Interrupted, "the stream ended early").with_zone(&member.name));
+    }
+    let found = hasher.finalize();
+    if found == task.digest {
+        return Ok(Outcome::Verified(size));
+    }
+    Ok(wrong(cluster, format!("its {size} bytes have the digest {found}")))
+}
+
+fn wrong(cluster: &Cluster, reason: String) -> Outcome {
+    Outcome::Wrong { reason, look_again: cluster.options.max_backoff }
+}
