@@ -105,6 +105,13 @@ impl HttpOptions {
     /// A sentence that every answer carries as `Warning: 299` for clients to show (distribution-spec, "Warnings"). Characters that a header cannot have
     /// are left out, and what goes beyond the 4,096 bytes that all warnings of an answer may have together.
     pub fn with_warning(mut self, text: &str) -> Self {
+        let value = self.warning(text);
+        self.warnings.extend(value);
+        self
+    }
+
+    /// A warning as a header, as much of it as there is room for beside those that every answer carries; `None` if that is nothing.
+    pub(crate) fn warning(&self, text: &str) -> Option<HeaderValue> {
         let room = 4096_usize.saturating_sub(self.warnings.iter().map(HeaderValue::len).sum());
         let mut value = String::from("299 - \"");
         for c in text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ') {
@@ -117,12 +124,7 @@ impl HttpOptions {
             value.push(c);
         }
         value.push('"');
-        if let Ok(value) = HeaderValue::try_from(value)
-            && value.len() <= room
-        {
-            self.warnings.push(value);
-        }
-        self
+        HeaderValue::try_from(value).ok().filter(|value| value.len() <= room)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Manifests, tags, referrers and lists.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Inner, Registry, to_the_end};
-use crate::blob::{WriteOptions, once};
+use crate::blob::{Assurance, WriteOptions, once};
 use crate::manifest::ParsedManifest;
 use crate::metadata::{Page, PutManifest, Referrer, ReferrersQuery, StoredManifest};
 use crate::{Digest, Error, ErrorKind, Reference, RepositoryName, Result, Tag};
@@ -20,6 +21,8 @@ pub struct PushedManifest {
     pub subject: Option<Digest>,
     /// The tags that now point to it.
     pub tags: Vec<Tag>,
+    /// What the client is to be told although all went well: the image has fewer copies, for now, than it is to have.
+    pub warning: Option<String>,
 }
 
 /// One page of the manifests that refer to another.
@@ -47,6 +50,10 @@ impl Registry {
     /// `content_type` is what the client says it is. Fails, and changes nothing, with [`ErrorKind::DigestInvalid`] if `reference` is the digest of
     /// something else, [`ErrorKind::ManifestInvalid`], [`ErrorKind::TooLarge`], or [`ErrorKind::ManifestBlobUnknown`] if the repository does not hold
     /// everything it refers to (its subject excepted).
+    ///
+    /// Once all is written down, waits until the store has as many copies as it demands, of the manifest and of all that it requires
+    /// ([`await_copies`](crate::BlobStore::await_copies)). Fewer are a [warning](PushedManifest::warning), or, where the store insists, its error, mostly
+    /// [`ErrorKind::Unavailable`]: the manifest then stays, and the same push may be repeated. A caller that is dropped stops waiting, and no more.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -77,12 +84,13 @@ impl Registry {
                 all_tags.push(tag);
             }
         }
-        let pushed = PushedManifest { digest, subject: parsed.subject, tags: all_tags.clone() };
+        let mut pushed = PushedManifest { digest, subject: parsed.subject, tags: all_tags.clone(), warning: None };
         let (optional, manifests) = if self.inner.options.sparse_indexes {
             ([parsed.foreign, parsed.manifests].concat(), Vec::new())
         } else {
             (parsed.foreign, parsed.manifests)
         };
+        let required = required(digest, &parsed.blobs, &manifests);
         let command = PutManifest {
             repository: repository.clone(),
             digest,
@@ -99,6 +107,10 @@ impl Registry {
         };
         let inner = Arc::clone(&self.inner);
         to_the_end(async move { inner.retry_lost_races(|| inner.store_manifest(command.clone())).await }).await?;
+        // Outside of that task: nothing is half done here, and who has hung up waits for nothing.
+        if let Assurance::Fewer(text) = self.inner.blobs.await_copies(&required, repository.as_str()).await? {
+            pushed.warning = Some(text);
+        }
         Ok(pushed)
     }
 
@@ -170,6 +182,12 @@ impl Registry {
         }
         Ok(page)
     }
+}
+
+/// What an image consists of: the manifest itself and all that it requires, each once.
+fn required(manifest: Digest, blobs: &[Digest], manifests: &[Digest]) -> Vec<Digest> {
+    let mut named = BTreeSet::new();
+    std::iter::once(&manifest).chain(blobs).chain(manifests).copied().filter(|digest| named.insert(*digest)).collect()
 }
 
 /// How many referrers are asked for before it is known how large they are. A manifest, and so its annotations, may have 4 MiB.

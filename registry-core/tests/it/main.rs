@@ -2,6 +2,7 @@
 
 mod blob_mutants;
 mod blob_suite;
+mod copies;
 mod fault;
 mod gc_interleaving;
 mod metadata_mutants;

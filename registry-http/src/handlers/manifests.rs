@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, StatusCode};
 use registry_core::{Reference, RepositoryName, Tag};
 
@@ -69,6 +69,9 @@ pub(crate) async fn put(call: &mut Call<'_>, repository: &RepositoryName, refere
     }
     for tag in pushed.tags.iter().filter(|tag| tags.contains(tag)) {
         headers.append(OCI_TAG, header(tag.to_string()));
+    }
+    if let Some(warning) = pushed.warning.and_then(|text| call.app.options.warning(&text)) {
+        headers.append(WARNING, warning);
     }
     Ok(response)
 }

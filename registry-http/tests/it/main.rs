@@ -3,6 +3,7 @@
 mod base;
 mod blobs;
 mod clients;
+mod copies;
 mod data;
 mod failures;
 mod lists;
