@@ -28,7 +28,7 @@ impl Registry {
         } else {
             inner.metadata.rely_on_blob(repository, digest, inner.rely_interval()).await?
         };
-        let link = link.filter(|link| !link.suspect).ok_or_else(|| blob_unknown(digest))?;
+        let link = link.filter(|link| !inner.is_suspect(link)).ok_or_else(|| blob_unknown(digest))?;
         let info = inner.stat(digest).await?;
         if info.size != link.size {
             inner.found_bad(digest, "its stored size is wrong").await;
@@ -55,7 +55,7 @@ impl Registry {
             return Err(Error::new(ErrorKind::Corrupt, "the stored blob has the wrong size").with_key(digest));
         }
         let whole = reader.range == (0..reader.info.size);
-        if link.suspect && !whole {
+        if inner.is_suspect(&link) && !whole {
             // Part of it cannot be checked.
             return Err(blob_unknown(digest));
         }
@@ -149,8 +149,18 @@ impl Inner {
         }
     }
 
-    /// Notes that stored bytes are wrong or missing, so that the next client that asks is told to push them again.
+    /// Whether the metadata has it that a blob is damaged, and it is the metadata that keeps such things.
+    fn is_suspect(&self, link: &BlobLink) -> bool {
+        link.suspect && self.options.verify_reads != VerifyReads::Never
+    }
+
+    /// Notes that stored bytes are wrong or missing, so that the next client that asks is told to push them again. A store that verifies by itself has
+    /// noted that itself, and knows better: it may have, or may soon have, a good copy elsewhere.
     pub(super) async fn found_bad(&self, digest: &Digest, why: &'static str) {
+        if self.options.verify_reads == VerifyReads::Never {
+            tracing::debug!(%digest, "the store has no good copy of a blob to offer: {why}");
+            return;
+        }
         tracing::error!(%digest, "a blob is damaged: {why}");
         metrics::counter!("registry_blobs_found_damaged_total").increment(1);
         if let Err(error) = self.metadata.observe_blob(digest, Observation::Suspect).await {

@@ -16,7 +16,9 @@ pub enum VerifyReads {
     Always,
     /// When the stored bytes were not verified for so long.
     Stale(Duration),
-    /// Not at all: for a store that verifies by itself.
+    /// Not at all: for a store that verifies by itself, and keeps its own book of what is damaged or missing. What it gives is taken at its word, and what
+    /// it says it does not have is unknown; nothing of either is noted in the metadata, and what was noted there earlier puts no reader off. Only a
+    /// mount of a blob that is noted as suspect remains refused, until somebody pushes it.
     Never,
 }
 

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use registry_core::blob::{ByteRange, ByteStream, once};
 use registry_core::manifest::media_type;
 use registry_core::memory::{MemoryBlobStore, MemoryMetadataStore};
-use registry_core::metadata::{Page, ReferrersQuery};
+use registry_core::metadata::{Observation, Page, ReferrersQuery};
 use registry_core::testing::ManualClock;
 use registry_core::{
     Algorithm, BlobStore, BlobStoreExt as _, Digest, Error, ErrorKind, GcOptions, MetadataStore, Reference, Registry, RegistryBuilder,
@@ -508,6 +508,37 @@ async fn bytes_that_rotted_are_never_served_as_complete_and_pushing_again_heals(
     push(&registry, &name, b"precious").await;
     assert!(registry.blob_info(&name, &digest).await.is_ok());
     assert_eq!(registry.blob(&name, &digest, None).await.unwrap().collect().await.unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn over_a_store_that_verifies_by_itself_nothing_is_hashed_noted_or_held_against_a_blob() {
+    let fixture = Fixture::new();
+    let (registry, name) = (fixture.builder().verify_reads(VerifyReads::Never).build(), repo("a"));
+    let digest = push(&registry, &name, b"precious").await;
+    let suspect = async || fixture.metadata.blob_link(&name, &digest).await.unwrap().unwrap().suspect;
+    fixture.rot(&digest).await;
+    assert_eq!(registry.blob(&name, &digest, None).await.unwrap().collect().await.unwrap().len(), 8, "as the store gives it");
+    // Missing now, or of the wrong size: that is told to the client that asks, and held against nobody later.
+    fixture.blobs.delete(&digest).await.unwrap();
+    assert_eq!(registry.blob_info(&name, &digest).await.unwrap_err().kind(), ErrorKind::BlobUnknown);
+    assert_eq!(registry.blob(&name, &digest, None).await.unwrap_err().kind(), ErrorKind::BlobUnknown);
+    fixture.blobs.put_bytes(&digest, "precious".into()).await.unwrap();
+    fixture.blobs.overwrite_unchecked(&digest, "short".into());
+    assert_eq!(registry.blob_info(&name, &digest).await.unwrap_err().kind(), ErrorKind::BlobUnknown);
+    assert_eq!(registry.blob(&name, &digest, None).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert!(!suspect().await, "the store keeps that book");
+    fixture.blobs.put_bytes(&digest, "precious".into()).await.unwrap();
+    registry.blob_info(&name, &digest).await.expect("a good copy is found again without anybody pushing");
+    // Nor does it matter what a registry over another kind of store noted once.
+    fixture.metadata.observe_blob(&digest, Observation::Suspect).await.unwrap();
+    registry.blob_info(&name, &digest).await.unwrap();
+    let part = registry.blob(&name, &digest, Some(ByteRange::FromTo(0, Some(2)))).await.unwrap();
+    assert_eq!(part.collect().await.unwrap(), "pre");
+    assert_eq!(registry.blob(&name, &digest, None).await.unwrap().collect().await.unwrap(), "precious");
+    assert!(suspect().await, "and nothing was noted the other way");
+    // With any other setting it does.
+    let careful = fixture.builder().verify_reads(VerifyReads::Always).build();
+    assert_eq!(careful.blob_info(&name, &digest).await.unwrap_err().kind(), ErrorKind::BlobUnknown);
 }
 
 #[tokio::test]
