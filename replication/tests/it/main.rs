@@ -1,4 +1,6 @@
 //! Integration tests.
 
 mod conformance;
+mod reading;
 mod support;
+mod writing;

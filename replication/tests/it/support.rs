@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use registry_core::memory::MemoryBlobStore;
-use registry_core::testing::{FaultPlan, FaultStore};
-use registry_core::{BlobStore, Digest};
-use replication::{Closest, MemoryLedger, Options, PlacementLedger, ReplicatedStore, Zone};
+use registry_core::testing::{FaultPlan, FaultStore, ManualClock};
+use registry_core::{BlobStore, Clock, Digest, Timestamp};
+use replication::{Closest, MemoryLedger, Options, PlacementLedger, PlacementPolicy, ReplicatedStore, ReplicatedStoreBuilder, Zone};
+use tokio::time::Instant;
 
 /// The names of the zones, closest first.
 pub(crate) const NAMES: [&str; 3] = ["near", "middle", "far"];
@@ -17,6 +18,26 @@ pub(crate) const NAMES: [&str; 3] = ["near", "middle", "far"];
 pub(crate) struct World {
     pub(crate) zones: Vec<FaultStore>,
     pub(crate) ledger: Arc<dyn PlacementLedger>,
+    pub(crate) clock: Arc<Time>,
+}
+
+/// Goes with tokio's clock, and can be moved on besides.
+#[derive(Debug)]
+pub(crate) struct Time {
+    start: Instant,
+    extra: ManualClock,
+}
+
+impl Time {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.extra.advance(by);
+    }
+}
+
+impl Clock for Time {
+    fn now(&self) -> Timestamp {
+        self.extra.now() + self.start.elapsed()
+    }
 }
 
 /// Times that are short enough for tests on a real clock.
@@ -34,18 +55,31 @@ pub(crate) fn quick() -> Options {
 
 impl World {
     pub(crate) fn new(count: usize) -> Self {
+        let clock = Arc::new(Time { start: Instant::now(), extra: ManualClock::default() });
+        let ledger = MemoryLedger::with_clock(Arc::<Time>::clone(&clock));
         let zone = |_| FaultStore::new(Arc::new(MemoryBlobStore::default()), FaultPlan::default());
-        Self { zones: (0..count).map(zone).collect(), ledger: Arc::new(MemoryLedger::default()) }
+        Self { zones: (0..count).map(zone).collect(), ledger: Arc::new(ledger), clock }
     }
 
-    /// A process over it.
+    fn builder(&self, options: Options) -> ReplicatedStoreBuilder {
+        let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options);
+        NAMES.iter().zip(&self.zones).fold(builder, |builder, (name, zone)| builder.zone(Zone::new(*name, Arc::new(zone.clone()))))
+    }
+
+    /// A process over it, closest to the first zone.
     pub(crate) async fn process(&self, options: Options) -> ReplicatedStore {
-        let mut builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options);
-        for (name, zone) in NAMES.iter().zip(&self.zones) {
-            builder = builder.zone(Zone::new(*name, Arc::new(zone.clone())));
-        }
+        self.with_policy(options, PlacementPolicy::default()).await
+    }
+
+    /// The same with a policy.
+    pub(crate) async fn with_policy(&self, options: Options, policy: PlacementPolicy) -> ReplicatedStore {
         let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
-        builder.closest(Closest::Preference(preference)).build().await.unwrap()
+        self.builder(options).closest(Closest::Preference(preference)).policy(policy).build().await.unwrap()
+    }
+
+    /// A process that finds out which zone is the closest.
+    pub(crate) async fn measured(&self, options: Options) -> ReplicatedStore {
+        self.builder(options).build().await.unwrap()
     }
 
     /// The zone's medium as it is.
