@@ -403,3 +403,115 @@ async fn a_failure_of_the_store_underneath_is_its_own() {
     assert_eq!(kind(result), Some(ErrorKind::DigestInvalid), "there was no effect to lose the answer of");
     assert_eq!(store.counts().after, 0);
 }
+
+/// Runs a call that may never end for an hour of tokio's time; whether it ended.
+async fn ends(call: impl Future) -> bool {
+    tokio::time::timeout(Duration::from_secs(3600), call).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_read_gives_so_many_bytes_and_never_goes_on() {
+    let store = store(FaultPlan::default());
+    let blob = blob(1, 200_000);
+    put(&store, &blob).await.unwrap();
+    for at in [0, 1, 65_536, 100_001, 200_000] {
+        store.fail_next(Op::Read, Fault::Stall(at as u64));
+        let mut reader = store.read(&blob.0, ReadOptions::default()).await.unwrap();
+        let mut bytes = Vec::new();
+        let all = async {
+            while let Some(chunk) = reader.stream.next().await {
+                bytes.extend_from_slice(&chunk.unwrap());
+            }
+        };
+        assert!(!ends(all).await, "neither an end nor an error");
+        assert_eq!(bytes, blob.1[..at]);
+    }
+    assert_eq!(read(&store, &blob.0, None).await.0, blob.1);
+    assert_eq!(store.counts().stalled, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_put_takes_so_many_bytes_in_and_leaves_nothing() {
+    let store = store(FaultPlan::default());
+    let blob = blob(1, 1000);
+    for (at, expected) in [(0, 0), (250, 3), (1000, 10)] {
+        store.fail_next(Op::Put, Fault::Stall(at));
+        let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (counter, content) = (Arc::clone(&taken), blob.1.clone());
+        let chunks = futures_util::stream::iter(0..10).map(move |n| {
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(content.slice(n * 100..(n + 1) * 100))
+        });
+        assert!(!ends(store.put(&blob.0, WriteOptions::default(), Box::pin(chunks))).await);
+        assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), expected, "chunks taken in before {at} bytes");
+        assert!(!store.contains(&blob.0).await.unwrap());
+    }
+    put(&store, &blob).await.unwrap();
+    assert_eq!(store.counts().stalled, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalls_are_drawn_by_the_seed_and_move_no_other_fault() {
+    let run = async |plan: FaultPlan| {
+        let store = store(plan);
+        for seed in 0..60 {
+            let blob = blob(seed, 5000);
+            ends(put(&store, &blob)).await;
+            ends(read(&store, &blob.0, None)).await;
+            ends(store.delete(&blob.0)).await;
+        }
+        store.injected()
+    };
+    let plan = || FaultPlan::new(5).with_errors_before(0.2).with_cuts(0.2).with_rot(0.1);
+    let (plain, more) = (run(plan()).await, run(plan().with_stalls(0.5)).await);
+    assert_eq!(more, run(plan().with_stalls(0.5)).await);
+    let (stalls, others): (Vec<_>, Vec<_>) = more.into_iter().partition(|one| matches!(one.fault, Fault::Stall(_)));
+    assert!((20..60).contains(&stalls.len()), "{} of 120 streams", stalls.len());
+    assert!(stalls.iter().all(|one| matches!(one.op, Op::Read | Op::Put) && matches!(one.fault, Fault::Stall(at) if at < 5000)));
+    // What was put stalled is not there to be read, and its read then has no stream to break.
+    let puts = |all: &[Injected]| all.iter().filter(|one| one.op == Op::Put).cloned().collect::<Vec<_>>();
+    assert!(!puts(&plain).is_empty());
+    assert_eq!(puts(&plain), puts(&others));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_line_brings_small_pieces_and_takes_its_time_each_way() {
+    let store = store(FaultPlan::default().with_throughput(1000));
+    let blob = blob(1, 30_000);
+    let clock = tokio::time::Instant::now;
+    let takes = |start: tokio::time::Instant| start.elapsed().as_millis();
+    let start = clock();
+    put(&store, &blob).await.unwrap();
+    assert!((30_000..30_010).contains(&takes(start)), "{} ms for a put", takes(start));
+    let start = clock();
+    let mut reader = store.read(&blob.0, ReadOptions::default()).await.unwrap();
+    let (mut bytes, mut last) = (Vec::new(), clock());
+    while let Some(chunk) = reader.stream.next().await {
+        bytes.extend_from_slice(&chunk.unwrap());
+        assert!(takes(last) <= 101, "{} ms without a byte", takes(last));
+        last = clock();
+    }
+    assert_eq!(bytes, blob.1);
+    assert!((30_000..30_010).contains(&takes(start)), "{} ms for a read", takes(start));
+    let start = clock();
+    let mut upload = store.begin(WriteOptions::default()).await.unwrap();
+    upload.write(blob.1.clone()).await.unwrap();
+    assert!((30_000..30_010).contains(&takes(start)), "{} ms for an upload", takes(start));
+
+    store.fail_next(Op::Read, Fault::Stall(1500));
+    let mut reader = store.read(&blob.0, ReadOptions::default()).await.unwrap();
+    let mut seen = 0;
+    let all = async {
+        while let Some(chunk) = reader.stream.next().await {
+            seen += chunk.unwrap().len();
+        }
+    };
+    assert!(!ends(all).await && seen == 1500, "{seen} bytes before a slow line stalled");
+    store.fail_next(Op::Read, Fault::Cut(1500));
+    let (bytes, error) = read(&store, &blob.0, None).await;
+    assert_eq!((bytes.len(), kind::<()>(error.map_or(Ok(()), Err))), (1500, Some(ErrorKind::Interrupted)));
+    store.heal();
+    let start = clock();
+    assert_eq!(read(&store, &blob.0, None).await.0, blob.1);
+    assert_eq!(takes(start), 0);
+}

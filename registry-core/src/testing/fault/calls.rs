@@ -68,7 +68,7 @@ impl BlobStore for FaultStore {
         let mut reader = self.0.read_medium(digest, options).await?;
         self.0.leave(Op::Read, &key, drawn).await?;
         let spoil = self.0.spoil_read(&key, drawn, reader.len());
-        reader.stream = spoiled(reader.stream, spoil);
+        reader.stream = self.0.paced(spoiled(reader.stream, spoil));
         Ok(reader)
     }
 
@@ -87,7 +87,7 @@ impl BlobStore for FaultStore {
     async fn put(&self, digest: &Digest, options: WriteOptions, content: ByteStream) -> Result<BlobInfo> {
         let key = digest.to_string();
         let drawn = self.0.enter(Op::Put, &key).await?;
-        let content = self.0.spoil_put(&key, drawn, options.size, content);
+        let content = self.0.paced(self.0.spoil_put(&key, drawn, options.size, content));
         let info = self.0.inner.put(digest, options, content).await?;
         self.0.written(Op::Put, &key, digest, info.size, drawn);
         self.0.leave(Op::Put, &key, drawn).await?;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod faults;
+mod pace;
 mod plan;
 mod streams;
 mod upload;
@@ -16,8 +17,8 @@ use crate::blob::BlobStore;
 
 /// A store over another one that goes wrong as a [`FaultPlan`] says, or as it is told for single calls.
 ///
-/// It has what real stores do to their callers: they wait, fail before or *after* the effect, hang, break streams, end them early, flip bits, rot, and
-/// fill up. A clone is the same store, so that a test keeps one to steer the other by:
+/// It has what real stores do to their callers: they wait, fail before or *after* the effect, hang, break streams, end them early, let them
+/// stall or trickle, flip bits, rot, and fill up. A clone is the same store, so that a test keeps one to steer the other by:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct FaultCounts {
     pub cut: u64,
     /// Streams that ended early without an error.
     pub truncated: u64,
+    /// Streams that stopped and never went on.
+    pub stalled: u64,
     /// Reads with a wrong bit in them.
     pub flipped: u64,
     /// Writes that were wrong on the medium.
@@ -138,6 +141,7 @@ impl FaultStore {
                 Fault::HangBefore | Fault::HangAfter => &mut counts.hung,
                 Fault::Cut(_) => &mut counts.cut,
                 Fault::Truncate(_) => &mut counts.truncated,
+                Fault::Stall(_) => &mut counts.stalled,
                 Fault::Flip(_) => &mut counts.flipped,
                 Fault::Rot(_) => &mut counts.rotten,
                 Fault::Full => &mut counts.full,

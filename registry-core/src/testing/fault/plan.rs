@@ -74,6 +74,9 @@ pub enum Fault {
     Cut(u64),
     /// The stream ends after so many bytes (of a list: items) as if that were all. Only what is read.
     Truncate(u64),
+    /// The stream stops after so many bytes and never goes on: no more bytes, no end, no error. For a put it is the content that stops being taken in.
+    /// [`Op::Read`] and [`Op::Put`].
+    Stall(u64),
     /// The lowest bit of this byte comes out wrong, this once. The byte counts from the start of what is read. [`Op::Read`] and [`Op::NamedGet`].
     Flip(u64),
     /// The call succeeds, but the lowest bit of this byte of the blob is wrong on the medium from now on, until the blob is written again.
@@ -119,6 +122,8 @@ pub struct FaultPlan {
     truncate: f64,
     flip: f64,
     rot: f64,
+    stall: f64,
+    pub(super) throughput: Option<u64>,
     pub(super) space: Option<u64>,
 }
 
@@ -137,6 +142,8 @@ impl Default for FaultPlan {
             truncate: 0.0,
             flip: 0.0,
             rot: 0.0,
+            stall: 0.0,
+            throughput: None,
             space: None,
         }
     }
@@ -158,7 +165,8 @@ impl FaultPlan {
         Self::default().with_hangs_before(1.0)
     }
 
-    /// Only these operations have faults; [space](Self::with_space) and [latency](Self::with_latency) go for all.
+    /// Only these operations have faults; [space](Self::with_space), [latency](Self::with_latency) and
+    /// [throughput](Self::with_throughput) go for all.
     #[must_use]
     pub fn only(mut self, ops: impl Into<Vec<Op>>) -> Self {
         self.only = Some(ops.into());
@@ -214,6 +222,21 @@ impl FaultPlan {
         self
     }
 
+    /// Streams that stop and never go on: what is read, what is put.
+    #[must_use]
+    pub fn with_stalls(mut self, probability: f64) -> Self {
+        self.stall = probability;
+        self
+    }
+
+    /// What is read, put or written to an upload goes no faster than this, each stream for itself, on tokio's clock: in pieces of a tenth of a second, as
+    /// a slow line would bring them. 0 is taken for 1.
+    #[must_use]
+    pub fn with_throughput(mut self, bytes_per_second: u64) -> Self {
+        self.throughput = Some(bytes_per_second.max(1));
+        self
+    }
+
     /// Reads that end early without an error.
     #[must_use]
     pub fn with_truncation(mut self, probability: f64) -> Self {
@@ -260,6 +283,8 @@ impl FaultPlan {
             (self.truncate, reads, Fault::Truncate(position)),
             (self.flip, reads, Fault::Flip(position)),
             (self.rot, matches!(op, Op::Put | Op::Commit), Fault::Rot(position)),
+            // New kinds come last: those above happen where they did before there were these.
+            (self.stall, matches!(op, Op::Read | Op::Put), Fault::Stall(position)),
         ];
         let selected = self.only.as_ref().is_none_or(|ops| ops.contains(&op));
         let hits = table.map(|(probability, applies, fault)| (rng.chance(probability) && applies && selected).then_some(fault));

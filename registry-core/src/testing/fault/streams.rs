@@ -20,8 +20,29 @@ fn broken(key: &str) -> Error {
 pub(super) struct Spoil {
     /// Positions of wrong bytes, from the start of the stream.
     pub(super) flips: Vec<u64>,
-    /// After how many bytes it ends, and with which error.
-    pub(super) end: Option<(u64, Option<Error>)>,
+    /// After how many bytes it ends, and how.
+    pub(super) end: Option<(u64, End)>,
+}
+
+/// How a stream comes to an end before its time.
+pub(super) enum End {
+    /// With an error.
+    Broken(Error),
+    /// As if that were all.
+    Quiet,
+    /// Not at all: nothing comes any more.
+    Stalled,
+}
+
+impl Spoil {
+    /// What a stream does that has come to where it ends, by itself or not.
+    async fn ended<S>(self) -> Option<(Result<Bytes>, Option<S>)> {
+        match self.end?.1 {
+            End::Broken(error) => Some((Err(error), None)),
+            End::Quiet => None,
+            End::Stalled => std::future::pending().await,
+        }
+    }
 }
 
 impl Faults {
@@ -33,13 +54,18 @@ impl Faults {
             Fault::Cut(position) => {
                 let at = drawn.position(position, len).unwrap_or(0).min(len);
                 self.record(Op::Read, key, Fault::Cut(at));
-                spoil.end = Some((at, Some(broken(key))));
+                spoil.end = Some((at, End::Broken(broken(key))));
             }
             Fault::Truncate(position) => {
                 if let Some(at) = drawn.position(position, len).filter(|at| *at < len) {
                     self.record(Op::Read, key, Fault::Truncate(at));
-                    spoil.end = Some((at, None));
+                    spoil.end = Some((at, End::Quiet));
                 }
+            }
+            Fault::Stall(position) => {
+                let at = drawn.position(position, len).unwrap_or(0).min(len);
+                self.record(Op::Read, key, Fault::Stall(at));
+                spoil.end = Some((at, End::Stalled));
             }
             Fault::Flip(position) => {
                 if let Some(at) = drawn.position(position, len).filter(|at| *at < len) {
@@ -52,11 +78,15 @@ impl Faults {
         spoil
     }
 
-    /// The content of a put: it takes space, and may break. `size` is what was declared.
+    /// The content of a put: it takes space, and may break or stall. `size` is what was declared.
     pub(super) fn spoil_put(&self, key: &str, drawn: Option<Drawn>, size: Option<u64>, content: ByteStream) -> ByteStream {
-        let cut = drawn.and_then(|drawn| match drawn.fault {
-            Fault::Cut(position) => drawn.position(position, size.unwrap_or(64 << 10).max(1)),
-            _ => None,
+        let end = drawn.and_then(|drawn| {
+            let at = |position| drawn.position(position, size.unwrap_or(64 << 10).max(1));
+            match drawn.fault {
+                Fault::Cut(position) => at(position).map(|at| (at, Fault::Cut(at), End::Broken(broken(key)))),
+                Fault::Stall(position) => at(position).map(|at| (at, Fault::Stall(at), End::Stalled)),
+                _ => None,
+            }
         });
         let (store, name) = (self.clone(), key.to_owned());
         let content = content.map(move |chunk| {
@@ -64,9 +94,9 @@ impl Faults {
             store.occupy(Op::Put, &name, chunk.len())?;
             Ok(chunk)
         });
-        let Some(at) = cut else { return Box::pin(content) };
-        self.record(Op::Put, key, Fault::Cut(at));
-        spoiled(content, Spoil { flips: Vec::new(), end: Some((at, Some(broken(key)))) })
+        let Some((at, fault, end)) = end else { return Box::pin(content) };
+        self.record(Op::Put, key, fault);
+        spoiled(content, Spoil { flips: Vec::new(), end: Some((at, end)) })
     }
 
     /// A list that may fail before its first item, break, end early, or fail after the last.
@@ -109,15 +139,14 @@ pub(super) fn spoiled(content: impl Stream<Item = Result<Bytes>> + Send + 'stati
         loop {
             let left = spoil.end.as_ref().map(|(at, _)| at.saturating_sub(position));
             if left == Some(0) {
-                let (_, error) = spoil.end?;
-                return error.map(|error| (Err(error), None));
+                return spoil.ended().await;
             }
             let mut chunk = match content.next().await {
                 Some(Ok(chunk)) if chunk.is_empty() => continue,
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) => return Some((Err(error), None)),
                 // It ended before it was to break; a stream that is to break does so nevertheless.
-                None => return spoil.end.and_then(|(_, error)| error).map(|error| (Err(error), None)),
+                None => return spoil.ended().await,
             };
             if let Some(left) = left {
                 chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));

@@ -29,6 +29,7 @@ impl BlobUpload for FaultUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
         let write = async {
             self.faults.occupy(Op::Write, &self.key, chunk.len())?;
+            self.faults.pace(chunk.len()).await;
             self.inner.write(chunk).await
         };
         self.faults.around(Op::Write, &self.key, write).await
