@@ -121,7 +121,9 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Waits until these blobs have as many copies as `scope` demands. Called when everything that refers to them is written down, before a client is
-    /// told that its image is safe. A plain store has one copy, which it acknowledged.
+    /// told that its image is safe. A plain store has one copy, which it acknowledged; of no blobs there are always enough.
+    ///
+    /// It is the store that bounds the wait, and dropping the future ends it. Waiting changes nothing: copies are under way since each blob's commit.
     ///
     /// [`ErrorKind::Unavailable`] if that takes too long and the scope insists: what is stored stays, and the same push may be tried again.
     async fn await_copies(&self, digests: &[Digest], scope: &str) -> Result<Assurance> {

@@ -94,6 +94,8 @@ async fn every_bug_is_seen_by_the_case_that_is_about_it() {
         (Bug::IdentityPerProcess, "the_identity_stays"),
         (Bug::IdentityPerProcess, "a_second_process_sees_named_objects"),
         (Bug::ReleaseDeletes, "hints_about_scopes_are_taken"),
+        (Bug::CopiesAreNeverEnough, "copies_of_what_is_there_are_enough"),
+        (Bug::NoCopiesAreTooFew, "copies_of_what_is_there_are_enough"),
         (Bug::ProbeLeavesBlob, "a_probe_succeeds_and_leaves_nothing"),
         (Bug::SaysItPresigns, "download_urls_are_there_if_the_store_says_so"),
         (Bug::SaysItHasNoNames, "named_objects_are_there_if_the_store_says_so"),

@@ -8,12 +8,13 @@ use futures_util::TryStreamExt as _;
 use super::kit::{blob, content, holds, lists, ok, put, refused, staged};
 use super::{Case, Fixture, cases};
 use crate::ErrorKind;
-use crate::blob::{BlobStore, DownloadOptions, ListOptions, NamedObjects, StoreIdentity};
+use crate::blob::{Assurance, BlobStore, DownloadOptions, ListOptions, NamedObjects, StoreIdentity};
 
 pub(super) const CASES: &[Case] = cases![Nothing:
     named_objects_are_there_if_the_store_says_so,
     a_probe_succeeds_and_leaves_nothing,
     hints_about_scopes_are_taken,
+    copies_of_what_is_there_are_enough,
     download_urls_are_there_if_the_store_says_so,
 ];
 
@@ -55,6 +56,19 @@ async fn hints_about_scopes_are_taken(f: &Fixture) {
     // It is no order to delete, not even from the last scope.
     ok("release from the last scope", f.store.release(&there.0, "team/other").await);
     holds(&*f.store, &there).await;
+}
+
+async fn copies_of_what_is_there_are_enough(f: &Fixture) {
+    let (one, two) = (blob(1, 1000), blob(2, 0));
+    put(&*f.store, &one).await;
+    put(&*f.store, &two).await;
+    for digests in [&[one.0, two.0][..], &[one.0, one.0], &[]] {
+        // Here nobody demands more than what was acknowledged. It may take a while, and the case's time limit is the store's own patience.
+        let assurance = ok("waiting for copies", f.store.await_copies(digests, "team/app").await);
+        assert_eq!(assurance, Assurance::Met, "copies of {} acknowledged blobs", digests.len());
+    }
+    holds(&*f.store, &one).await;
+    holds(&*f.store, &two).await;
 }
 
 async fn download_urls_are_there_if_the_store_says_so(f: &Fixture) {

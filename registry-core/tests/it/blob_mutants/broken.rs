@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future, stream};
 use registry_core::blob::{
-    BlobInfo, BlobReader, ByteRange, ByteStream, Capabilities, ItemStream, ListOptions, NamedObjectInfo, PendingUpload, ProbeReport,
-    ReadOptions, ResumeOptions, WriteOptions, once, probe,
+    Assurance, BlobInfo, BlobReader, ByteRange, ByteStream, Capabilities, ItemStream, ListOptions, NamedObjectInfo, PendingUpload,
+    ProbeReport, ReadOptions, ResumeOptions, WriteOptions, once, probe,
 };
 use registry_core::memory::MemoryBlobStore;
 use registry_core::{
@@ -88,6 +88,8 @@ pub(super) enum Bug {
     NamedReplacedInTwoSteps,
     IdentityPerProcess,
     ReleaseDeletes,
+    CopiesAreNeverEnough,
+    NoCopiesAreTooFew,
     ProbeLeavesBlob,
     SaysItPresigns,
     SaysItHasNoNames,
@@ -413,6 +415,14 @@ impl BlobStore for Broken {
 
     async fn release(&self, digest: &Digest, _: &str) -> Result<()> {
         if self.is(Bug::ReleaseDeletes) { self.inner.delete(digest).await } else { Ok(()) }
+    }
+
+    async fn await_copies(&self, digests: &[Digest], _: &str) -> Result<Assurance> {
+        match self.bug {
+            Bug::CopiesAreNeverEnough => Ok(Assurance::Fewer("one copy".to_owned())),
+            Bug::NoCopiesAreTooFew if digests.is_empty() => Err(Error::new(ErrorKind::Unavailable, "nothing came")),
+            _ => Ok(Assurance::Met),
+        }
     }
 
     fn named(&self) -> Option<&dyn NamedObjects> {
