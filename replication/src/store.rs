@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, unreadable, visible};
 use crate::ledger::{Desired, ListPlacements, Placement, Retarget, ZoneId};
+use crate::member::Member;
 use crate::policy::TooFewCopies;
 use crate::{metrics, read, upload, write};
 
@@ -70,6 +71,7 @@ impl BlobStore for ReplicatedStore {
         let placements = visible(cluster, digest).await?;
         let Some(size) = read::size_of(&placements) else { return Err(unreadable(digest, &placements)) };
         let mut failure = None;
+        let mut failed: Vec<ZoneId> = Vec::new();
         for source in cluster.sources(&placements) {
             let member = &source.member;
             match member.ask(&cluster.options, member.store.stat(digest)).await {
@@ -83,13 +85,15 @@ impl BlobStore for ReplicatedStore {
                 }
                 Err(error) => {
                     metrics::failover(&member.name, metrics::reason(&error));
+                    failed.extend(member.id().cloned());
                     failure = Some(error);
                 }
             }
         }
+        let elsewhere = |member: &Arc<Member>| member.health.is_writable() && member.usable().is_some_and(|id| !failed.contains(id));
         match failure {
             // It may well be there. Who pushes it again makes it be there for sure; if nobody can, that is what there is to say.
-            Some(error) if cluster.members.iter().any(|member| member.usable().is_some() && member.health.is_writable()) => {
+            Some(error) if cluster.members.iter().any(elsewhere) => {
                 Err(Error::not_found(digest).with_source(error))
             }
             Some(error) => Err(error),

@@ -3,4 +3,5 @@
 mod conformance;
 mod reading;
 mod support;
+mod working;
 mod writing;

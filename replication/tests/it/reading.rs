@@ -122,9 +122,10 @@ async fn a_flipped_bit_on_the_way_never_completes_a_blob_and_the_copy_is_cleared
     assert!(read.len() < content.1.len(), "the last chunk is held back");
     assert_eq!(observed(&world, &content.0).await.iter().filter(|one| **one == Observed::Suspect).count(), 1);
     // Skipped until it was verified.
+    let before = world.zones[0].calls(Op::Read);
     let (read, end) = drain(&store, &content.0, ReadOptions::default()).await;
     end.unwrap();
-    assert!(read == content.1 && world.zones[0].calls(Op::Read) == 1);
+    assert!(read == content.1 && world.zones[0].calls(Op::Read) == before);
     store.work_once().await.unwrap();
     assert_eq!(observed(&world, &content.0).await, [Observed::Present; 2], "it was the wire, not the medium");
 }

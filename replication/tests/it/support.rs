@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_core::memory::MemoryBlobStore;
 use registry_core::testing::{FaultPlan, FaultStore, ManualClock};
-use registry_core::{BlobStore, Clock, Digest, Timestamp};
+use registry_core::{BlobStore, Clock, Digest, MetadataStore, Timestamp};
 use replication::{Closest, MemoryLedger, Options, PlacementLedger, PlacementPolicy, ReplicatedStore, ReplicatedStoreBuilder, Zone};
 use tokio::time::Instant;
 
@@ -75,6 +75,12 @@ impl World {
     pub(crate) async fn with_policy(&self, options: Options, policy: PlacementPolicy) -> ReplicatedStore {
         let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
         self.builder(options).closest(Closest::Preference(preference)).policy(policy).build().await.unwrap()
+    }
+
+    /// The same, that knows which repositories hold what.
+    pub(crate) async fn with_metadata(&self, options: Options, policy: PlacementPolicy, metadata: Arc<dyn MetadataStore>) -> ReplicatedStore {
+        let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
+        self.builder(options).closest(Closest::Preference(preference)).policy(policy).metadata(metadata).build().await.unwrap()
     }
 
     /// A process that finds out which zone is the closest.

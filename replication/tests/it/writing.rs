@@ -203,6 +203,7 @@ async fn a_push_waits_for_the_copies_that_its_policy_demands() {
     assert!(matches!(store.await_copies(&[content.0], "test/app").await.unwrap(), Assurance::Fewer(_)));
     assert_eq!(store.await_copies(&[content.0], "other/app").await.unwrap(), Assurance::Met, "one copy is enough there");
     world.zones[1].heal();
+    tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(store.await_copies(&[content.0], "prod/app").await.unwrap(), Assurance::Met, "the same push succeeds later");
     workers.stop().await;
 }
