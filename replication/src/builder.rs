@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use registry_core::MetadataStore;
+use registry_core::{Clock, MetadataStore, SystemClock};
 
 use crate::cluster::Cluster;
 use crate::ledger::PlacementLedger;
@@ -59,6 +59,7 @@ pub struct ReplicatedStoreBuilder {
     policy: PlacementPolicy,
     closest: Closest,
     options: Options,
+    clock: Arc<dyn Clock>,
 }
 
 impl ReplicatedStore {
@@ -71,6 +72,7 @@ impl ReplicatedStore {
             policy: PlacementPolicy::default(),
             closest: Closest::default(),
             options: Options::default(),
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -106,11 +108,17 @@ impl ReplicatedStoreBuilder {
         self
     }
 
+    /// Where the time comes from by which the age of a verification is told; the machine's clock by default. The ledger has its own.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Asks each zone who it is, and makes the store. A zone that does not answer, or is not the one it was, does not keep the others from serving: it is
     /// passed over until [the probe](ReplicatedStore::start) finds it in order.
     pub async fn build(self) -> Result<ReplicatedStore, BuildError> {
         self.check()?;
-        let Self { zones, ledger, metadata, policy, closest, options } = self;
+        let Self { zones, ledger, metadata, policy, closest, options, clock } = self;
         ledger.zones().await.map_err(BuildError::Ledger)?;
         let members: Vec<_> = zones.into_iter().map(|zone| Arc::new(Member::new(zone))).collect();
         // One after the other: two that are the same place must not both give it an identity.
@@ -130,11 +138,11 @@ impl ReplicatedStoreBuilder {
                         return Err(BuildError::SamePlace(other, member.name.clone()));
                     }
                     tracing::error!(zone = member.name, %error, "a zone cannot be used now");
-                    member.trip(&error, &options);
+                    member.trip(&error);
                 }
             }
         }
-        let cluster = Cluster::new(members, ledger, metadata, policy, closest, options);
+        let cluster = Cluster::new(members, ledger, metadata, policy, closest, options, clock);
         Ok(ReplicatedStore { cluster: Arc::new(cluster) })
     }
 

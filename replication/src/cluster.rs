@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use registry_core::{Digest, Error, ErrorKind, MetadataStore, Result};
+use registry_core::{Clock, Digest, Error, ErrorKind, MetadataStore, Result};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -32,6 +32,7 @@ pub(crate) struct Cluster {
     pub(crate) policy: PlacementPolicy,
     pub(crate) closest: Closest,
     pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
     /// A copy became good, or was lost.
     pub(crate) progress: Notify,
     jitter: Mutex<u64>,
@@ -47,10 +48,11 @@ impl Cluster {
         policy: PlacementPolicy,
         closest: Closest,
         options: Options,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let chance = || u64::from_str_radix(&registry_core::random_id()[..16], 16).unwrap_or(0);
         let jitter = Mutex::new(options.seed.unwrap_or_else(chance));
-        Self { members, ledger, metadata, policy, closest, options, progress: Notify::new(), jitter, fresh: Mutex::default() }
+        Self { members, ledger, metadata, policy, closest, options, clock, progress: Notify::new(), jitter, fresh: Mutex::default() }
     }
 
     pub(crate) fn member(&self, id: &ZoneId) -> Option<&Arc<Member>> {

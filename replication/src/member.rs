@@ -153,9 +153,9 @@ impl Member {
     }
 
     /// Passes the zone over from now on: it did not say who it is.
-    pub(crate) fn trip(&self, error: &Error, options: &Options) {
+    pub(crate) fn trip(&self, error: &Error) {
         if !is_zones_fault(error) {
-            return self.trip(&not_itself(&self.name, error.to_string()), options);
+            return self.trip(&not_itself(&self.name, error.to_string()));
         }
         if self.health.failed(error, 1) {
             tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");

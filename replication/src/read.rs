@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use registry_core::blob::{BlobInfo, BlobReader, ByteRange, ByteStream, ReadOptions};
-use registry_core::{Clock, Digest, Error, ErrorKind, Hasher, Result, SystemClock, Timestamp, VerifyReads};
+use registry_core::{Digest, Error, ErrorKind, Hasher, Result, Timestamp, VerifyReads};
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Source, unreadable, visible};
@@ -35,7 +35,8 @@ pub(crate) async fn open(cluster: &Arc<Cluster>, digest: &Digest, options: ReadO
     let range = options.resolve(digest, size)?;
     let whole = range == (0..size);
     let mut reading = Reading::new(cluster, digest, size, range.clone(), sources);
-    reading.verify = whole && reading.queue.iter().any(|source| must_verify(source));
+    let now = cluster.clock.now();
+    reading.verify = whole && reading.queue.iter().any(|source| must_verify(source, now));
     reading.start().await.map_err(|error| not_now(error, digest))?;
     let mut info = BlobInfo::new(*digest, size);
     info.modified = reading.modified;
@@ -57,11 +58,11 @@ pub(crate) fn size_of(placements: &[Placement]) -> Option<u64> {
     placements.iter().find_map(|placement| placement.size)
 }
 
-/// Whether what is read from this copy has to be hashed. The wall clock is good enough for an age of days.
-fn must_verify(source: &Source) -> bool {
+/// Whether what is read from this copy has to be hashed. This process's clock is good enough for an age of days.
+fn must_verify(source: &Source, now: Timestamp) -> bool {
     match source.member.verify_reads {
         VerifyReads::Always => true,
-        VerifyReads::Stale(age) => source.verified_at.is_none_or(|at| SystemClock.now().since(at) > age),
+        VerifyReads::Stale(age) => source.verified_at.is_none_or(|at| now.since(at) > age),
         VerifyReads::Never => false,
     }
 }
@@ -255,7 +256,8 @@ impl Reading {
     /// A copy that was read alone and is right is known to be so from now on.
     async fn found_good(&mut self) {
         let [source] = &self.contributors[..] else { return };
-        let is_news = source.verified_at.is_none_or(|at| SystemClock.now().since(at) > NEWS);
+        let now = self.cluster.clock.now();
+        let is_news = source.verified_at.is_none_or(|at| now.since(at) > NEWS);
         if let (true, Some(zone)) = (is_news, source.member.id()) {
             let noted = self.cluster.ledger.observe(&self.digest, zone, source.generation, &Sighting::Good).await;
             if let Err(error) = noted {

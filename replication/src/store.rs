@@ -93,9 +93,7 @@ impl BlobStore for ReplicatedStore {
         let elsewhere = |member: &Arc<Member>| member.health.is_writable() && member.usable().is_some_and(|id| !failed.contains(id));
         match failure {
             // It may well be there. Who pushes it again makes it be there for sure; if nobody can, that is what there is to say.
-            Some(error) if cluster.members.iter().any(elsewhere) => {
-                Err(Error::not_found(digest).with_source(error))
-            }
+            Some(error) if cluster.members.iter().any(elsewhere) => Err(Error::not_found(digest).with_source(error)),
             Some(error) => Err(error),
             None => Err(Error::not_found(digest)),
         }

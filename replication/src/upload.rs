@@ -57,7 +57,7 @@ async fn begin_somewhere(
         };
         tried.extend(member.id().cloned());
         if let Err(error) = member.be_sure(&*cluster.ledger, cluster.options.request_timeout).await {
-            member.trip(&error, &cluster.options);
+            member.trip(&error);
             failure = Some(error);
             continue;
         }

@@ -37,7 +37,7 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
             }
             // Bytes that go to an empty directory where a disk should be mounted are gone when it is.
             if let Err(error) = member.be_sure(&*cluster.ledger, cluster.options.request_timeout).await {
-                member.trip(&error, &cluster.options);
+                member.trip(&error);
                 tried.push(target.zone.clone());
                 failure = Some(error);
                 continue;

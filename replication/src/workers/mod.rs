@@ -215,7 +215,7 @@ async fn probe(cluster: Arc<Cluster>, member: Arc<Member>, mut stop: Stop) {
             }
             Err(error) => {
                 pause = (pause * 2).min(options.probe_interval);
-                member.trip(&error, options);
+                member.trip(&error);
             }
         }
     }

@@ -62,7 +62,7 @@ impl World {
     }
 
     fn builder(&self, options: Options) -> ReplicatedStoreBuilder {
-        let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options);
+        let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options).clock(Arc::<Time>::clone(&self.clock));
         NAMES.iter().zip(&self.zones).fold(builder, |builder, (name, zone)| builder.zone(Zone::new(*name, Arc::new(zone.clone()))))
     }
 
@@ -78,7 +78,12 @@ impl World {
     }
 
     /// The same, that knows which repositories hold what.
-    pub(crate) async fn with_metadata(&self, options: Options, policy: PlacementPolicy, metadata: Arc<dyn MetadataStore>) -> ReplicatedStore {
+    pub(crate) async fn with_metadata(
+        &self,
+        options: Options,
+        policy: PlacementPolicy,
+        metadata: Arc<dyn MetadataStore>,
+    ) -> ReplicatedStore {
         let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
         self.builder(options).closest(Closest::Preference(preference)).policy(policy).metadata(metadata).build().await.unwrap()
     }

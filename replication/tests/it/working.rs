@@ -27,7 +27,8 @@ async fn a_push_is_copied_at_once_whatever_its_size() {
     let store = world.process(in_pieces()).await;
     let workers = store.start();
     let start = Instant::now();
-    let blobs: Vec<_> = [0, 1, 65_535, 65_536, 65_537, 131_072, 1_000_000].iter().enumerate().map(|(n, len)| blob(200 + n as u64, *len)).collect();
+    let blobs: Vec<_> =
+        [0, 1, 65_535, 65_536, 65_537, 131_072, 1_000_000].iter().enumerate().map(|(n, len)| blob(200 + n as u64, *len)).collect();
     for content in &blobs {
         store.put_bytes(&content.0, content.1.clone()).await.unwrap();
     }
@@ -210,7 +211,7 @@ async fn copies_into_one_zone_are_no_more_at_once_than_allowed() {
     let second = Duration::from_secs(1);
     world.zones[1].set_plan(FaultPlan::default().with_latency(second, second));
     let workers = store.start();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(world.zones[1].calls(Op::Put), 4, "four, and the first have not ended");
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(world.zones[1].calls(Op::Put), 20);

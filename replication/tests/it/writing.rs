@@ -220,7 +220,8 @@ async fn a_blob_that_is_being_deleted_somewhere_is_written_elsewhere_and_there_o
     // Somebody has begun to delete it in the closest zone, and is not heard of for a while.
     let zones = world.ledger.zones().await.unwrap();
     let near = zones.iter().find(|zone| zone.name == NAMES[0]).unwrap().id.clone();
-    let claim = Claim { zone: near.clone(), sources: Vec::new(), limit: 1, lease: Duration::from_secs(10), look_again: Duration::from_secs(1) };
+    let claim =
+        Claim { zone: near.clone(), sources: Vec::new(), limit: 1, lease: Duration::from_secs(10), look_again: Duration::from_secs(1) };
     let task = world.ledger.claim(&claim).await.unwrap().pop().unwrap();
     store.put_bytes(&content.0, content.1.clone()).await.unwrap();
     assert_eq!(placement(&world, &content.0, &near).await, Observed::Deleting);
