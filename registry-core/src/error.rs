@@ -47,7 +47,7 @@ pub enum ErrorKind {
     Denied,
     /// Somebody else got there first: the upload has a newer writer, a row a newer generation. Nothing was changed by the loser.
     Conflict,
-    /// A worker's claim on a piece of work is no longer its own: the work was changed, or given to another.
+    /// A worker's claim on a piece of work is no longer its own: the work was changed, or given to another. Trying the same again is no use; claiming anew is.
     LeaseLost,
     /// The service cannot answer now; the same call may succeed later.
     Unavailable,
