@@ -323,7 +323,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [(ErrorKind, u16, &str); 23] = [
+    const KINDS: [(ErrorKind, u16, &str); 24] = [
         (ErrorKind::NotFound, 404, "BLOB_UPLOAD_UNKNOWN"),
         (ErrorKind::RepositoryUnknown, 404, "NAME_UNKNOWN"),
         (ErrorKind::BlobUnknown, 404, "BLOB_UNKNOWN"),
