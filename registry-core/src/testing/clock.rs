@@ -20,6 +20,11 @@ impl ManualClock {
         let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *now = *now + by;
     }
+
+    /// Sets it, back as well, as a machine's clock may be.
+    pub fn set(&self, time: Timestamp) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = time;
+    }
 }
 
 impl Default for ManualClock {

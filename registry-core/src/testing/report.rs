@@ -17,8 +17,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Runs a case in a task of its own, so that a panic is its failure and the next one still runs. `Some(reason)`: it does not apply.
-    pub(crate) async fn run(&mut self, name: &'static str, case: impl Future<Output = Option<String>> + Send + 'static) {
+    /// Runs a case in a task of its own, so that a panic is its failure and the next one still runs, and notes how it ended: for suites of other
+    /// contracts. A case returns `None`, or `Some(reason)` if it does not apply. Needs a tokio runtime. If the future of this is dropped, the case runs on.
+    pub async fn run(&mut self, name: &'static str, case: impl Future<Output = Option<String>> + Send + 'static) {
         match tokio::spawn(case).await {
             Ok(None) => self.passed.push(name),
             Ok(Some(reason)) => drop(self.skipped.insert(name, reason)),

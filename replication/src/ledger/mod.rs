@@ -1,6 +1,7 @@
 //! The contract of the database of placements: [`PlacementLedger`].
 
 mod memory;
+pub mod rules;
 mod types;
 
 use std::fmt;
@@ -32,13 +33,15 @@ pub use self::types::{
 /// desired absent:   anything but Absent ──(condemned: nothing happened yet, `intend` takes it back)──> Deleting ──> Absent ──(tidy)──> no row
 /// ```
 ///
+/// A copy that was to be there and is `Absent` becomes `Unknown` when it is condemned, since somebody may be writing it: it is deleted like any other.
+///
 /// A blob is *visible* while a placement of it is desired present. Which copies may be read, and copied from, is said by [`Placement::is_source`].
 ///
 /// # The fence
 ///
 /// No lease can recall a DELETE on its way. So a placement that is being deleted stays `Deleting` until its deleter has said that it is done, or the
 /// deleter's lease and half of it again are over: until then nobody [intends](Self::intend) to write there or is given the copy to make, whatever is
-/// desired by now. The other way round, a placement whose copy is still being written by a worker is not given to a deleter before that worker has let
+/// desired by now. Once it is over, the deleter has lost the placement as soon as somebody else means to write there. The other way round, a placement whose copy is still being written by a worker is not given to a deleter before that worker has let
 /// go of it, or its lease and half of it again are over.
 ///
 /// # Durability and time
@@ -96,8 +99,8 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     async fn placements(&self, digests: &[Digest]) -> Result<Vec<Placement>>;
 
     /// Notes what somebody saw of a copy. It may only lower trust: [`Sighting::Suspect`] makes a `Present` copy suspect and due at once;
-    /// [`Sighting::Good`] moves the time at which a `Present` copy was verified, and changes nothing else; [`Sighting::Found`] makes an `Unknown` or
-    /// `Absent` one that is desired suspect, so that it is verified and then trusted. Passed over when the generation moved on, or while somebody has it claimed.
+    /// [`Sighting::Good`] moves the time at which a `Present` copy was verified, and changes nothing else; [`Sighting::Found`] makes one that is desired and
+    /// `Unknown`, `Absent`, or `Deleting` with the fence past, suspect, so that it is verified and then trusted. Passed over when the generation moved on, or while somebody has it claimed.
     async fn observe(&self, digest: &Digest, zone: &ZoneId, generation: u64, sighting: &Sighting) -> Result<()>;
 
     /// Bytes of this blob may have come to this zone behind the ledger's back: a writer was overtaken by a deletion. If nobody wants them there they are
@@ -123,17 +126,24 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     /// (`None` leaves it as it is).
     ///
     /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) if the claim is no longer the caller's, or, except for a delete, the generation
-    /// moved on. A delete on its way cannot be recalled, so its fence can be kept up whatever is desired by now.
+    /// moved on. A delete on its way cannot be recalled, so its fence can be kept up whatever is desired by now; but not taken up again once it is over.
     async fn renew(&self, task: &Task, lease: Duration, progress: Option<Bytes>) -> Result<()>;
 
     /// Says how a task ended. Returns how long the placement had been waiting to become what it is now.
     ///
     /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) as for [`renew`](Self::renew); then nothing is changed but that the worker has let go
-    /// of the placement. [`Outcome::Deleted`] is heard even if the generation moved on: the copy is `Absent`, and may be written again.
+    /// of the placement. The end of a delete is heard even if the generation moved on: after [`Outcome::Deleted`] the copy is `Absent`, and may be written
+    /// again.
+    ///
+    /// [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput), and nothing is changed, if a delete is to have ended otherwise than by
+    /// [`Outcome::Deleted`] or [`Outcome::Spared`], or something else by these.
     async fn complete(&self, task: &Task, outcome: &Outcome) -> Result<Duration>;
 
     /// Gives a task back because of `error`, to be done in `delay`. Counts as a failure. For a delete that may still be on its way, `delay` must not be
     /// less than what was left of the fence; the ledger sees to that.
+    ///
+    /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) if the claim is no longer the caller's. If only the generation moved on, the worker has
+    /// let go of the placement, and that is all.
     async fn defer(&self, task: &Task, delay: Duration, error: &str) -> Result<()>;
 
     /// Makes everything that failed due at once (in one zone, or all), and forgets how often it failed; returns how many there were.

@@ -106,7 +106,7 @@ pub struct Placement {
     pub observed: Observed,
     /// When somebody last meant to write the blob or to refer to it. The same for all placements of a blob; each touch is later than the one before.
     pub touched_at: Timestamp,
-    /// When the bytes were last hashed and found right.
+    /// When the bytes were last hashed and found right; `None` once somebody doubted that, or they are gone.
     pub verified_at: Option<Timestamp>,
     /// Since when what is differs from what is to be; `None` when it does not.
     pub since: Option<Timestamp>,
@@ -173,7 +173,8 @@ pub struct IntendedTarget {
     pub zone: ZoneId,
     /// What to [commit](super::PlacementLedger::committed) under.
     pub generation: u64,
-    /// `Some` while a delete may be on its way there: nothing may be written there before that is done, at the latest after so long.
+    /// `Some` while a delete may be on its way there: nothing may be written there before another [`intend`](super::PlacementLedger::intend) says
+    /// `None`. It does after so long, unless the deleter is done before or has [renewed](super::PlacementLedger::renew) its claim.
     pub fenced_for: Option<Duration>,
 }
 
@@ -245,6 +246,13 @@ pub struct Claim {
     pub lease: Duration,
     /// When to look again at what cannot be done for want of a source, or because other copies are not verified yet.
     pub look_again: Duration,
+}
+
+impl Claim {
+    /// How many placements a ledger looks at, at most, to find that many tasks.
+    pub fn looks_at(&self) -> usize {
+        (self.limit as usize).saturating_mul(4).max(16)
+    }
 }
 
 /// What is to be done.
@@ -321,6 +329,14 @@ pub enum Outcome {
     Missing,
     /// The copy was deleted: `Absent`.
     Deleted,
+    /// Nothing was sent: the copy was not deleted, since no other could be seen in its place. What was known of it before is true again, so that the others
+    /// can be made from it, and the deletion is tried again after `look_again`, as a failure.
+    Spared {
+        /// Why.
+        reason: String,
+        /// When to look again.
+        look_again: Duration,
+    },
 }
 
 /// What is still to be done in a zone.
@@ -341,7 +357,7 @@ pub struct Backlog {
     pub sourceless: u64,
     /// How many of all of these failed at least once.
     pub failing: u64,
-    /// Since when the oldest of `copies`, `suspects` and `deletes` waits.
+    /// Since when the oldest of `copies`, `suspects` and `deletes` waits. A copy that is to be deleted waits from the end of its trash delay.
     pub oldest: Option<Timestamp>,
     /// How long that is, by the ledger's clock.
     pub lag: Duration,

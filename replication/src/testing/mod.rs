@@ -1,1 +1,3 @@
 //! The suite that every ledger has to pass.
+
+pub mod ledger;

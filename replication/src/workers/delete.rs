@@ -18,15 +18,22 @@ pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Tas
     if is_visible(&placements) {
         let others = placements.iter().filter(|other| other.zone != task.zone && other.desired == Desired::Present);
         if placements.iter().any(|own| own.zone == task.zone && own.generation != task.generation) {
-            return Err(Error::new(ErrorKind::LeaseLost, "the copy is wanted again").with_key(task.digest));
+            return Ok(Outcome::Spared { reason: "it is wanted again".to_owned(), look_again: std::time::Duration::ZERO });
         }
         // The ledger says that there are others; that is not enough to destroy one on.
-        let mut seen = 0;
+        let mut seen = Err(Error::new(ErrorKind::Unavailable, "no other copy could be seen").with_key(task.digest));
         for other in others {
-            seen += u32::from(is_there(cluster, other).await?);
+            match is_there(cluster, other).await {
+                Ok(true) if seen.is_err() => seen = Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    seen = Err(error);
+                    break;
+                }
+            }
         }
-        if seen == 0 {
-            return Err(Error::new(ErrorKind::Unavailable, "no other copy could be seen").with_key(task.digest));
+        if let Err(error) = seen {
+            return Ok(Outcome::Spared { reason: error.to_string(), look_again: cluster.backoff(task.attempts) });
         }
     }
     let deadline = (claimed_at + options.lease / 2).into_std();

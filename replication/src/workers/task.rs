@@ -104,6 +104,11 @@ async fn complete(cluster: &Cluster, member: &Member, task: &Task, outcome: &Out
                     tracing::error!(zone = member.name, digest = %task.digest, "a copy is gone");
                     member.wake.notify_one();
                 }
+                Outcome::Spared { reason, .. } => {
+                    metrics::failure(&member.name, task.kind.as_str(), "spared");
+                    tracing::warn!(zone = member.name, digest = %task.digest, reason, "a copy that is not wanted was not deleted");
+                    cluster.good_copy(member.id());
+                }
                 Outcome::Deleted => {
                     tracing::debug!(zone = member.name, digest = %task.digest, "deleted a copy");
                     // It may be wanted again by now.

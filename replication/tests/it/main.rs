@@ -1,6 +1,8 @@
 //! Integration tests.
 
 mod conformance;
+mod ledger;
+mod ledger_mutants;
 mod reading;
 mod support;
 mod working;

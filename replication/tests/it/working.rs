@@ -296,8 +296,11 @@ async fn the_last_copy_is_not_deleted_on_the_word_of_the_ledger_alone() {
     let (_, store) = registry(&world, &metadata, vec![rule("**", &["middle"])]).await;
     world.clock.advance(Duration::from_secs(3600));
     store.reconcile_policies().await.unwrap();
+    world.zones[1].set_plan(FaultPlan::down().only([Op::Put]));
     store.work_once().await.unwrap();
     assert_eq!(world.zones[0].calls(Op::Delete), 0);
+    assert_eq!(store.read_all(&content.0).await.unwrap(), content.1, "what was to go is read from");
+    world.zones[1].heal();
     for _ in 0..5 {
         world.clock.advance(Duration::from_secs(60));
         store.work_once().await.unwrap();

@@ -66,27 +66,27 @@ impl PlacementLedger for MemoryLedger {
 
     async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent> {
         let (mut state, now) = self.begin();
-        Ok(state.intend(digest, size, targets, now))
+        Ok(state.with(digest, |blob| blob.intend(size, targets, now)))
     }
 
     async fn committed(&self, commit: &Commit) -> Result<()> {
         let (mut state, now) = self.begin();
-        state.committed(commit, now)
+        state.with(&commit.digest, |blob| blob.committed(commit, now))
     }
 
     async fn condemn(&self, digest: &Digest, untouched_since: Option<Timestamp>, trash_delay: Duration, zones: &[ZoneId]) -> Result<()> {
         let (mut state, now) = self.begin();
-        state.condemn(digest, untouched_since, trash_delay, zones, now)
+        state.with(digest, |blob| blob.condemn(untouched_since, trash_delay, zones, now))
     }
 
     async fn retain(&self, digest: &Digest, targets: &[ZoneId]) -> Result<bool> {
         let (mut state, now) = self.begin();
-        Ok(state.retain(digest, targets, now))
+        Ok(state.with(digest, |blob| blob.retain(targets, now)))
     }
 
     async fn retarget(&self, digest: &Digest, retarget: &Retarget) -> Result<bool> {
         let (mut state, now) = self.begin();
-        state.retarget(digest, retarget, now)
+        state.with(digest, |blob| blob.retarget(retarget, now))
     }
 
     async fn placements(&self, digests: &[Digest]) -> Result<Vec<Placement>> {
@@ -96,13 +96,13 @@ impl PlacementLedger for MemoryLedger {
 
     async fn observe(&self, digest: &Digest, zone: &ZoneId, generation: u64, sighting: &Sighting) -> Result<()> {
         let (mut state, now) = self.begin();
-        state.observe(digest, zone, generation, sighting, now);
+        state.with(digest, |blob| blob.observe(zone, generation, sighting, now));
         Ok(())
     }
 
     async fn stray(&self, digest: &Digest, zone: &ZoneId) -> Result<()> {
         let (mut state, now) = self.begin();
-        state.stray(digest, zone, now);
+        state.with(digest, |blob| blob.stray(zone, now));
         Ok(())
     }
 
@@ -113,17 +113,17 @@ impl PlacementLedger for MemoryLedger {
 
     async fn renew(&self, task: &Task, lease: Duration, progress: Option<Bytes>) -> Result<()> {
         let (mut state, now) = self.begin();
-        state.renew(task, lease, progress, now)
+        state.with(&task.digest, |blob| blob.renew(task, lease, progress, now))
     }
 
     async fn complete(&self, task: &Task, outcome: &Outcome) -> Result<Duration> {
         let (mut state, now) = self.begin();
-        state.complete(task, outcome, now)
+        state.with(&task.digest, |blob| blob.complete(task, outcome, now))
     }
 
     async fn defer(&self, task: &Task, delay: Duration, error: &str) -> Result<()> {
         let (mut state, now) = self.begin();
-        state.defer(task, delay, error, now)
+        state.with(&task.digest, |blob| blob.defer(task, delay, error, now))
     }
 
     async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64> {

@@ -1,0 +1,14 @@
+//! What each command of a [`PlacementLedger`](super::PlacementLedger) does to the rows of a blob: for those who write a ledger.
+//!
+//! Every rule is about the placements of one blob, so that a ledger has only to find them, apply the command to them, and store what came out, all in
+//! one transaction: [`MemoryLedger`](super::MemoryLedger) does that under a lock, a database in its own way. Nothing here waits, or reads a clock.
+//!
+//! Rejected: a statement for each rule in each database's language. There would be three ledgers that are to agree in every corner of the fence, instead
+//! of one set of rules and three ways to keep rows.
+
+mod blob;
+mod row;
+mod work;
+
+pub use self::blob::Blob;
+pub use self::row::{Lease, Row};

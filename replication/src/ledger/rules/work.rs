@@ -1,0 +1,190 @@
+//! What workers do to the placements of a blob.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
+
+use super::{Blob, Lease, Row};
+use crate::ledger::{Claim, Desired, Observed, Outcome, Task, TaskKind};
+
+fn lost(digest: Digest) -> Error {
+    Error::new(ErrorKind::LeaseLost, "the work was changed, or given to another").with_key(digest)
+}
+
+impl Row {
+    /// What there is to do, if anybody can do it who reads from what `has_source` is about, and if the other placements are as `others_are_safe` says.
+    fn work(&self, has_source: bool, others_are_safe: bool) -> Option<TaskKind> {
+        match (self.desired, self.observed) {
+            (Desired::Present, Observed::Present) | (Desired::Absent, Observed::Absent) => None,
+            (Desired::Present, Observed::Suspect | Observed::Damaged) => Some(TaskKind::Verify),
+            (Desired::Present, _) => has_source.then_some(TaskKind::Copy),
+            (Desired::Absent, _) => others_are_safe.then_some(TaskKind::Delete),
+        }
+    }
+
+    fn lend(&mut self, kind: TaskKind, lease: Duration, now: Timestamp) -> Lease {
+        if self.lease.is_some() {
+            // It ran out, and nobody has said why.
+            self.failed("the worker that had it has vanished", now);
+        }
+        match (kind, self.observed) {
+            (TaskKind::Delete, _) => {
+                self.observed = Observed::Deleting;
+                self.progress = None;
+            }
+            // The delete is over. While it stands, the fence would be taken for a deleter's.
+            (TaskKind::Copy, Observed::Deleting) => self.observed = Observed::Unknown,
+            _ => {}
+        }
+        let lent = Lease { id: registry_core::random_id(), until: now + lease };
+        self.epoch += 1;
+        self.old_fence = self.old_fence.max(self.fence);
+        self.fence = lent.until + lease / 2;
+        self.due_at = Some(if kind == TaskKind::Delete { self.fence } else { lent.until });
+        self.lease = Some(lent.clone());
+        lent
+    }
+
+    fn is_lent(&self, lease_id: &str) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.id == lease_id)
+    }
+
+    /// The worker that had it under another generation is done with it.
+    fn let_go(&mut self, now: Timestamp) {
+        self.release();
+        self.progress = None;
+        self.reschedule(now, now);
+    }
+}
+
+impl Blob {
+    /// Takes what there is to do in a zone, if it is due and can be done; otherwise sees to it that somebody looks again later. See
+    /// [`claim`](crate::ledger::PlacementLedger::claim), of which this is the part about one blob.
+    pub fn take(&mut self, claim: &Claim, now: Timestamp) -> Option<Task> {
+        let has_source = self.has_source(&claim.zone, Some(&claim.sources));
+        let others_are_safe = self.is_safe();
+        let row = self.rows.get_mut(&claim.zone).filter(|row| row.due_at.is_some_and(|due| due <= now))?;
+        if row.busy_until() > now {
+            row.due_at = Some(row.busy_until());
+            return None;
+        }
+        let Some(kind) = row.work(has_source, others_are_safe) else {
+            row.due_at = (!row.is_settled()).then_some(now + claim.look_again);
+            return None;
+        };
+        let lease = row.lend(kind, claim.lease, now);
+        let mut task = Task::new(self.digest, claim.zone.clone(), kind, row.generation, lease.id);
+        task.size = self.size;
+        task.epoch = row.epoch;
+        task.attempts = row.attempts;
+        task.progress.clone_from(&row.progress);
+        Some(task)
+    }
+
+    /// The row that the task has claimed.
+    fn claimed(&mut self, task: &Task) -> Result<&mut Row> {
+        let row = self.rows.get_mut(&task.zone).filter(|row| row.is_lent(&task.lease_id));
+        row.ok_or_else(|| lost(task.digest))
+    }
+
+    /// [`renew`](crate::ledger::PlacementLedger::renew).
+    pub fn renew(&mut self, task: &Task, lease: Duration, progress: Option<Bytes>, now: Timestamp) -> Result<()> {
+        let row = self.claimed(task)?;
+        let is_delete = task.kind == TaskKind::Delete;
+        // Once the fence is over, somebody may have been told that they can write.
+        if if is_delete { !row.is_fenced(now) } else { row.generation != task.generation } {
+            return Err(lost(task.digest));
+        }
+        let until = now + lease;
+        // What was sent before this may have been given longer.
+        row.fence = row.fence.max(until + lease / 2);
+        row.due_at = Some(if is_delete { row.busy_until() } else { until });
+        if let Some(held) = &mut row.lease {
+            held.until = until;
+        }
+        if progress.is_some() {
+            row.progress = progress;
+        }
+        Ok(())
+    }
+
+    /// [`complete`](crate::ledger::PlacementLedger::complete). If the lease is lost because the generation moved on, the worker has let go of the row,
+    /// which is to be stored all the same.
+    pub fn complete(&mut self, task: &Task, outcome: &Outcome, now: Timestamp) -> Result<Duration> {
+        if (task.kind == TaskKind::Delete) != matches!(outcome, Outcome::Deleted | Outcome::Spared { .. }) {
+            let message = format!("a task to {} cannot end like this", task.kind.as_str());
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_key(task.digest));
+        }
+        let has_source = self.has_source(&task.zone, None);
+        let row = self.claimed(task)?;
+        let waited = row.waits_since().map_or(Duration::ZERO, |since| now.since(since));
+        if row.generation != task.generation && task.kind != TaskKind::Delete {
+            row.let_go(now);
+            return Err(lost(task.digest));
+        }
+        row.release();
+        row.progress = None;
+        match outcome {
+            Outcome::Copied(size) | Outcome::Verified(size) => {
+                row.good(now);
+                self.size = Some(*size);
+                self.wake(&task.zone, now);
+            }
+            Outcome::Wrong { reason, .. } if has_source => {
+                row.observed = Observed::Quarantined;
+                row.note(reason);
+                row.attempts = 0;
+                row.reschedule(now, now);
+            }
+            Outcome::Wrong { reason, look_again } => {
+                row.observed = Observed::Damaged;
+                row.failed(reason, now);
+                row.reschedule(now + *look_again, now);
+            }
+            Outcome::Missing => {
+                row.observed = Observed::Absent;
+                row.verified_at = None;
+                row.note("it was not there");
+                row.reschedule(now, now);
+            }
+            Outcome::Spared { reason, look_again } => {
+                // What was known of it before is true again.
+                row.observed = if row.verified_at.is_some() { Observed::Present } else { Observed::Unknown };
+                row.failed(reason, now);
+                row.reschedule(now + *look_again, now);
+                if row.is_settled() {
+                    row.attempts = 0;
+                }
+                if row.verified_at.is_some() {
+                    self.wake(&task.zone, now);
+                }
+            }
+            Outcome::Deleted => {
+                row.observed = Observed::Absent;
+                row.verified_at = None;
+                row.attempts = 0;
+                row.last_error = None;
+                row.reschedule(now, now);
+            }
+        }
+        Ok(waited)
+    }
+
+    /// [`defer`](crate::ledger::PlacementLedger::defer).
+    pub fn defer(&mut self, task: &Task, delay: Duration, error: &str, now: Timestamp) -> Result<()> {
+        let row = self.claimed(task)?;
+        if task.kind == TaskKind::Delete {
+            // What was sent may yet arrive, so the fence stays.
+            row.lease = None;
+        } else if row.generation == task.generation {
+            row.release();
+        } else {
+            row.let_go(now);
+            return Ok(());
+        }
+        row.failed(error, now);
+        row.reschedule(now + delay, now);
+        Ok(())
+    }
+}
