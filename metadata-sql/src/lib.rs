@@ -18,7 +18,11 @@
 //! caller (a durable commit takes milliseconds); a time-to-live for cached rows (a tag that moved must be seen to have moved); stored procedures (one of
 //! the two databases has none).
 //!
-//! Features: `sqlite` (default; needs a C compiler) and `postgres`. The crate needs a tokio runtime. Connections to PostgreSQL are not encrypted yet: put
+//! The [placement ledger](SqlLedger) of the crate `replication` lies in the same database. What happens to a placement is said by
+//! `replication::ledger::rules`, once for every ledger: here a blob's rows are read, the rule is applied, and what it changed is written back. Rejected: the
+//! same in SQL, which is a second copy of rules that are subtle enough once.
+//!
+//! Features: `sqlite` (default; needs a C compiler), `postgres`, and `ledger` (default). The crate needs a tokio runtime. Connections to PostgreSQL are not encrypted yet: put
 //! it on the same machine or a private network.
 //!
 //! # An example
@@ -45,6 +49,8 @@ compile_error!("metadata-sql needs a database: enable the feature `sqlite` or `p
 mod commands;
 mod database;
 mod driver;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -53,6 +59,8 @@ mod sqlite;
 mod store;
 
 pub use self::driver::Stats;
+#[cfg(feature = "ledger")]
+pub use self::ledger::SqlLedger;
 pub use self::options::Durability;
 #[cfg(feature = "postgres")]
 pub use self::options::PostgresOptions;

@@ -53,7 +53,13 @@ impl SqlMetadataStore {
         Self { database: Arc::new(database) }
     }
 
-    /// What was done through this store and its clones.
+    /// The placement ledger in the same database. It shares the connections, and is closed with the store.
+    #[cfg(feature = "ledger")]
+    pub fn ledger(&self) -> crate::SqlLedger {
+        crate::SqlLedger::over(Arc::clone(&self.database))
+    }
+
+    /// What was done through this store, its clones, and its ledger.
     pub fn stats(&self) -> Stats {
         self.database.stats()
     }

@@ -6,10 +6,10 @@
 
 use registry_core::{Digest, Result};
 
-use crate::driver::{Row, Transaction, Value};
+use crate::driver::{Reader, Row, Transaction, Value};
 
-fn spell<T: Transaction>(template: &str, fixed: &[Value<'_>]) -> String {
-    template.replace("{list}", &T::DIALECT.list(fixed.len() + 1))
+fn spell<R: Reader>(template: &str, fixed: &[Value<'_>]) -> String {
+    template.replace("{list}", &R::DIALECT.list(fixed.len() + 1))
 }
 
 fn with_list<'a>(fixed: &[Value<'a>], list: Vec<String>) -> Vec<Value<'a>> {
@@ -23,16 +23,16 @@ fn texts(digests: &[Digest]) -> Vec<String> {
 }
 
 /// Runs a `SELECT` about `digests`.
-pub(super) async fn query<T: Transaction>(
-    transaction: &mut T,
-    template: &str,
-    fixed: &[Value<'_>],
-    digests: &[Digest],
-) -> Result<Vec<Row>> {
-    if digests.is_empty() {
+pub(super) async fn query<R: Reader>(reader: &mut R, template: &str, fixed: &[Value<'_>], digests: &[Digest]) -> Result<Vec<Row>> {
+    query_texts(reader, template, fixed, texts(digests)).await
+}
+
+/// The same about texts of any kind.
+pub(super) async fn query_texts<R: Reader>(reader: &mut R, template: &str, fixed: &[Value<'_>], list: Vec<String>) -> Result<Vec<Row>> {
+    if list.is_empty() {
         return Ok(Vec::new());
     }
-    transaction.query(&spell::<T>(template, fixed), &with_list(fixed, texts(digests))).await
+    reader.query(&spell::<R>(template, fixed), &with_list(fixed, list)).await
 }
 
 /// The same for a change with `RETURNING`.

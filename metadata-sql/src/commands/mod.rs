@@ -5,6 +5,8 @@ mod collect;
 mod events;
 mod holders;
 mod hot;
+#[cfg(feature = "ledger")]
+pub(crate) mod ledger;
 mod lists;
 mod manifests;
 mod many;

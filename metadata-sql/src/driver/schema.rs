@@ -53,7 +53,7 @@ impl Dialect {
 }
 
 /// The versions, oldest first: the statements at index `n` lead from version `n` to `n + 1`. One that was released is never changed, only followed.
-const MIGRATIONS: &[&[&str]] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&[&str]] = &[VERSION_1, VERSION_2];
 
 /// Times are milliseconds since 1970, truth values 0 and 1. A repository goes by a number in the tables that have many rows of it, and by its name where
 /// rows outlive it (events) or come before it (uploads). There are no foreign keys: every rule that they could check is part of a command.
@@ -141,6 +141,53 @@ const VERSION_1: &[&str] = &[
     "INSERT INTO meta (name, value) VALUES ('generation_floor', 0)",
     // Raised whenever something that processes on SQLite may have in their caches changes or goes.
     "INSERT INTO meta (name, value) VALUES ('served', 0)",
+];
+
+/// The placement ledger. They are there whether this process uses it or not, so that a file is of one version for all who share it.
+///
+/// A blob and a zone go by numbers in the table that has most rows. What is said in words here is worked out in `replication::ledger::rules`.
+const VERSION_2: &[&str] = &[
+    // No name: placements are made in it, and nobody has registered it.
+    "CREATE TABLE zones (id {id}, identity {text} NOT NULL UNIQUE, name {text} UNIQUE) {heap}",
+    // Blobs with placements. shard: the first two digits of the hash, by which they are listed.
+    "CREATE TABLE placed_blobs (
+        id {id},
+        shard {text} NOT NULL,
+        digest {text} NOT NULL,
+        size {int},
+        touched_at {int} NOT NULL,
+        UNIQUE (shard, digest)
+    ) {heap}",
+    // desired: 0 present, 1 absent. observed: 0 unknown, 1 present, 2 suspect, 3 damaged, 4 quarantined, 5 deleting, 6 absent. since: not null exactly if
+    // the two differ, and only then there may be a due_at and attempts. The long ones come last.
+    "CREATE TABLE placements (
+        blob {int} NOT NULL,
+        zone {int} NOT NULL,
+        desired {int} NOT NULL,
+        observed {int} NOT NULL,
+        generation {int} NOT NULL,
+        verified_at {int},
+        since {int},
+        due_at {int},
+        lease {text},
+        lease_until {int},
+        fence {int} NOT NULL,
+        old_fence {int} NOT NULL,
+        keep_until {int} NOT NULL,
+        epoch {int} NOT NULL,
+        attempts {int} NOT NULL,
+        failed_at {int} NOT NULL,
+        settled_at {int} NOT NULL,
+        last_error {text},
+        progress {bytes},
+        PRIMARY KEY (blob, zone)
+    ) {clustered}",
+    // What is still to be done, and of that what is due: nothing that is settled is in it, however much that is.
+    "CREATE INDEX placements_to_do ON placements (zone, due_at) WHERE since IS NOT NULL",
+    "CREATE INDEX placements_failing ON placements (blob, zone) WHERE attempts > 0",
+    "CREATE INDEX placements_gone ON placements (settled_at) WHERE desired = 1 AND since IS NULL",
+    // The highest generation or touch of any blob of which a placement is gone.
+    "INSERT INTO meta (name, value) VALUES ('placement_floor', 0)",
 ];
 
 /// Brings the tables to the version that this crate knows. Safe beside other processes that do the same.

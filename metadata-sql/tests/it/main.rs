@@ -1,6 +1,8 @@
 //! Integration tests of the metadata store on both databases.
 
 mod figures;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod support;
 mod tidying;
 

@@ -4,6 +4,8 @@ mod conformance;
 mod figures;
 mod freshness;
 mod killing;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod opening;
 mod tidying;
 mod writing;

@@ -1,0 +1,160 @@
+//! [`SqlLedger`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use registry_core::{Digest, Result, Timestamp};
+use replication::ledger::rules::Blob;
+use replication::ledger::{
+    Backlog, Claim, Commit, Intent, ListPlacements, Outcome, Placement, PlacementLedger, Retarget, Sighting, Task, Totals, ZoneId,
+    ZoneRecord,
+};
+
+use crate::commands::ledger::{
+    Apply, BacklogOf, Failing, HasGone, IsDue, List, Placements, RegisterZone, Replay, Take, Tidy, TotalsOf, Touch, Zones,
+};
+use crate::database::Database;
+
+/// How many blobs are tried again in one transaction, so that nobody waits long behind it.
+const PAGE: u32 = 500;
+
+/// A [`PlacementLedger`] in the database of an [`SqlMetadataStore`](crate::SqlMetadataStore), from [`ledger`](crate::SqlMetadataStore::ledger). Cheap to
+/// clone: clones share the connections.
+///
+/// The time is the store's. A caller that drops the future of a change leaves the change to happen wholly or not at all; only
+/// [`replay`](PlacementLedger::replay) is made of many, some hundred blobs each. An `intend` or `retain` that does nothing but touch a blob is not flushed
+/// to the disk: what it kept from going is somebody's who is gone after a power loss as well.
+#[derive(Clone, Debug)]
+pub struct SqlLedger {
+    database: Arc<Database>,
+}
+
+impl SqlLedger {
+    pub(crate) fn over(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+
+    /// Applies a rule that may do no more than touch the blob.
+    async fn touch<F, O>(&self, digest: &Digest, rule: F) -> Result<O>
+    where
+        F: Fn(&mut Blob, Timestamp) -> O + Clone + Send + Sync + 'static,
+        O: Send + 'static,
+    {
+        let touch = || Touch { digest: *digest, rule: rule.clone() };
+        if self.database.read(touch()).await?
+            && let Some(outcome) = self.database.write(touch()).await?
+        {
+            return Ok(outcome);
+        }
+        self.database.write(Apply::durable(digest, rule)).await
+    }
+}
+
+#[async_trait]
+impl PlacementLedger for SqlLedger {
+    async fn register_zone(&self, zone: &ZoneRecord) -> Result<()> {
+        self.database.write(RegisterZone(zone.clone())).await
+    }
+
+    async fn zones(&self) -> Result<Vec<ZoneRecord>> {
+        self.database.read(Zones).await
+    }
+
+    async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent> {
+        let targets = targets.to_vec();
+        self.touch(digest, move |blob: &mut Blob, now| blob.intend(size, &targets, now)).await
+    }
+
+    async fn committed(&self, commit: &Commit) -> Result<()> {
+        let (digest, commit) = (commit.digest, commit.clone());
+        self.database.write(Apply::durable(&digest, move |blob: &mut Blob, now| blob.committed(&commit, now))).await?
+    }
+
+    async fn condemn(&self, digest: &Digest, untouched_since: Option<Timestamp>, trash_delay: Duration, zones: &[ZoneId]) -> Result<()> {
+        let zones = zones.to_vec();
+        let rule = move |blob: &mut Blob, now| blob.condemn(untouched_since, trash_delay, &zones, now);
+        self.database.write(Apply::durable(digest, rule)).await?
+    }
+
+    async fn retain(&self, digest: &Digest, targets: &[ZoneId]) -> Result<bool> {
+        let targets = targets.to_vec();
+        self.touch(digest, move |blob: &mut Blob, now| blob.retain(&targets, now)).await
+    }
+
+    async fn retarget(&self, digest: &Digest, retarget: &Retarget) -> Result<bool> {
+        let retarget = retarget.clone();
+        self.database.write(Apply::durable(digest, move |blob: &mut Blob, now| blob.retarget(&retarget, now))).await?
+    }
+
+    async fn placements(&self, digests: &[Digest]) -> Result<Vec<Placement>> {
+        if digests.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.database.read(Placements(digests.to_vec())).await
+    }
+
+    async fn observe(&self, digest: &Digest, zone: &ZoneId, generation: u64, sighting: &Sighting) -> Result<()> {
+        let (zone, sighting) = (zone.clone(), sighting.clone());
+        let rule = move |blob: &mut Blob, now| blob.observe(&zone, generation, &sighting, now);
+        self.database.write(Apply::fleeting(digest, rule)).await
+    }
+
+    async fn stray(&self, digest: &Digest, zone: &ZoneId) -> Result<()> {
+        let zone = zone.clone();
+        self.database.write(Apply::durable(digest, move |blob: &mut Blob, now| blob.stray(&zone, now))).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Task>> {
+        if claim.limit == 0 || !self.database.read(IsDue(claim.zone.clone())).await? {
+            return Ok(Vec::new());
+        }
+        self.database.write(Take(claim.clone())).await
+    }
+
+    async fn renew(&self, task: &Task, lease: Duration, progress: Option<Bytes>) -> Result<()> {
+        let (digest, task) = (task.digest, task.clone());
+        let rule = move |blob: &mut Blob, now| blob.renew(&task, lease, progress.clone(), now);
+        self.database.write(Apply::fleeting(&digest, rule)).await?
+    }
+
+    async fn complete(&self, task: &Task, outcome: &Outcome) -> Result<Duration> {
+        let (digest, task, outcome) = (task.digest, task.clone(), outcome.clone());
+        self.database.write(Apply::durable(&digest, move |blob: &mut Blob, now| blob.complete(&task, &outcome, now))).await?
+    }
+
+    async fn defer(&self, task: &Task, delay: Duration, error: &str) -> Result<()> {
+        let (digest, task, error) = (task.digest, task.clone(), error.to_owned());
+        self.database.write(Apply::fleeting(&digest, move |blob: &mut Blob, now| blob.defer(&task, delay, &error, now))).await?
+    }
+
+    async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64> {
+        let (mut count, mut after) = (0, 0);
+        loop {
+            let blobs = self.database.read(Failing { after, limit: PAGE }).await?;
+            let Some(last) = blobs.last() else { return Ok(count) };
+            after = *last;
+            count += self.database.write(Replay { zone: zone.cloned(), blobs }).await?;
+        }
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>> {
+        self.database.read(BacklogOf).await
+    }
+
+    async fn totals(&self) -> Result<Vec<Totals>> {
+        self.database.read(TotalsOf).await
+    }
+
+    async fn list(&self, list: &ListPlacements) -> Result<Vec<Placement>> {
+        self.database.read(List(list.clone())).await
+    }
+
+    async fn tidy(&self, keep: Duration, limit: u32) -> Result<u32> {
+        if limit == 0 || !self.database.read(HasGone(keep)).await? {
+            return Ok(0);
+        }
+        self.database.write(Tidy { keep, limit }).await
+    }
+}
