@@ -3,6 +3,8 @@
 //! A disk that is not mounted looks like an empty directory, and an empty zone answers every pull with "not found", takes pushes that vanish when the disk
 //! is back, and lets garbage collection believe that deletes succeeded. So each zone carries a random id, the data directory remembers it, and a server
 //! does not start over a zone that has another id or none.
+//!
+//! That is for one plain store. Of several zones the ledger remembers who they are, and one that is not itself is passed over.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -74,7 +76,21 @@ fn judge(known: &Known, zone: &Zone, found: Option<&StoreIdentity>, file: &Path)
     }
 }
 
-fn lock(data: &Path) -> Result<File, Failure> {
+/// The zones that the data directory remembers from when there was one plain store: ids by names.
+pub(crate) fn known(data: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    Ok(read(&data.join("zones.json"))?.zones)
+}
+
+/// The ledger knows by now what the data directory remembered.
+pub(crate) fn forget(data: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(data.join("zones.json")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Held while zones are named, by one process at a time.
+pub(crate) fn lock(data: &Path) -> Result<File, Failure> {
     let path = data.join("zones.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).and_then(|file| {
         file.lock()?;

@@ -7,8 +7,10 @@
 //! | `commands/` | the command line, one file a command |
 //! | `config/` | settings from flags, environment and file |
 //! | `admin/` | health, readiness, metrics |
-//! | `stores` | opens the zone and the database |
-//! | `identity` | is the zone still the one it was? |
+//! | `stores` | opens the zones and the database |
+//! | `disk` | a zone whose disk may be away |
+//! | `identity` | is the only zone still the one it was? |
+//! | `replicator` | what goes on in the background where there are several zones |
 //! | `collector` | garbage collection in the background |
 //! | `logging`, `signals`, `failure` | what their names say |
 
@@ -16,9 +18,11 @@ mod admin;
 mod collector;
 mod commands;
 mod config;
+mod disk;
 mod failure;
 mod identity;
 mod logging;
+mod replicator;
 mod signals;
 mod stores;
 

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
 /// The upper bounds of the latency histograms, in seconds: from a cached manifest to a layer of gigabytes.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// The same for how long a blob takes to get to another zone: from at once to a zone that was away over a weekend.
+const REPLICA_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 259_200.0];
 
 /// The process's metrics.
 #[derive(Clone)]
@@ -17,10 +20,15 @@ pub(crate) struct Metrics(PrometheusHandle);
 impl Metrics {
     /// Begins to count. Once per process.
     pub(crate) fn start() -> Result<Self, Failure> {
-        let builder = PrometheusBuilder::new().set_buckets(&BUCKETS).map_err(|error| Failure::because("cannot set up metrics", &error))?;
+        let replica = Matcher::Full("registry_replication_time_to_replica_seconds".to_owned());
+        let builder = PrometheusBuilder::new()
+            .set_buckets(&BUCKETS)
+            .and_then(|builder| builder.set_buckets_for_metric(replica, &REPLICA_BUCKETS))
+            .map_err(|error| Failure::because("cannot set up metrics", &error))?;
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|error| Failure::because("cannot set up metrics", &error))?;
+        replication::describe_metrics();
         Ok(Self(handle))
     }
 

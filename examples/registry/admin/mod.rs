@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use registry_core::Registry;
+use replication::ReplicatedStore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::metrics::Metrics;
@@ -20,17 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 struct Admin {
     registry: Registry,
+    replicated: Option<ReplicatedStore>,
     metrics: Metrics,
     stop: CancellationToken,
 }
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub(crate) fn router(registry: Registry, metrics: Metrics, stop: CancellationToken) -> Router {
+pub(crate) fn router(registry: Registry, replicated: Option<ReplicatedStore>, metrics: Metrics, stop: CancellationToken) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state(Admin { registry, metrics, stop })
+        .with_state(Admin { registry, replicated, metrics, stop })
 }
 
 /// 200 when requests can be served, else 503 and why. A server that was asked to stop is not ready, so that a load balancer turns elsewhere first.
@@ -38,7 +40,12 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if admin.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
-    match tokio::time::timeout(PATIENCE, admin.registry.check()).await {
+    let check = async {
+        admin.registry.check().await?;
+        // One zone that works is enough.
+        admin.replicated.as_ref().map_or(Ok(()), ReplicatedStore::check)
+    };
+    match tokio::time::timeout(PATIENCE, check).await {
         Ok(Ok(())) => "ready\n".into_response(),
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")).into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: no answer within {PATIENCE:?}\n")).into_response(),

@@ -23,7 +23,7 @@ pub(crate) struct Options {
 /// Collects.
 pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failure> {
     let stores = Stores::open(config, Purpose::Use).await?;
-    let report = stores.registry(config).collect_garbage(&GcOptions::default().with_dry_run(options.dry_run)).await;
+    let report = collect(config, &stores, options.dry_run).await;
     stores.close().await;
     let report = report.map_err(|error| Failure::because("garbage collection failed", &error))?;
     if options.json {
@@ -36,6 +36,15 @@ pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failur
         failed => Err(Failure::new(format!("{failed} blobs could not be deleted; the log above says why"))
             .hint("they are tried again by the next run")),
     }
+}
+
+async fn collect(config: &Config, stores: &Stores, dry_run: bool) -> registry_core::Result<GcReport> {
+    let report = stores.registry(config).collect_garbage(&GcOptions::default().with_dry_run(dry_run)).await?;
+    if let Some(zones) = stores.zones.as_ref().filter(|_| !dry_run) {
+        // Of several zones the bytes are deleted by the workers, and there may be no server to have any.
+        zones.replicated.work_once().await?;
+    }
+    Ok(report)
 }
 
 fn as_json(report: &GcReport) -> serde_json::Value {

@@ -2,8 +2,11 @@
 
 mod config;
 mod gc;
+mod image;
+mod replay;
 mod serve;
 mod status;
+mod text;
 mod validate;
 
 use std::future::Future;
@@ -29,6 +32,7 @@ use crate::logging;
         registry --listen 0.0.0.0:5000 --data /srv/registry\n  \
         registry config example > registry.toml     a file with every setting, explained\n  \
         registry --config registry.toml validate    try the configuration before it is used\n  \
+        registry status                             how each zone is\n  \
         registry gc --dry-run                       what garbage collection would remove\n\n\
         Exit codes:\n  \
         0    done, or stopped by a signal and everything in progress ended\n  \
@@ -45,11 +49,20 @@ struct Cli {
 enum Command {
     /// Serve (what happens when no command is given)
     Serve,
-    /// Try the configuration: write to the zone and read back, ask the database
+    /// Try the configuration: write to each zone and read back, ask the database
     #[command(after_help = "Nothing that is stored is changed. Each step is printed; the exit code is 1 if one failed.")]
     Validate(validate::Options),
-    /// Show what is stored
+    /// Show how each zone is, or where an image is
+    #[command(after_help = "Examples:\n  \
+                            registry status                     each zone: how it is, what it has, what is still to be copied\n  \
+                            registry status team/app:v1         which zones have all of that image\n  \
+                            registry status --failures          what could not be copied, and why")]
     Status(status::Options),
+    /// Try failed copies again at once
+    #[command(
+        after_help = "A failed copy is tried again by itself, ever more rarely. After this it is due at once; a running server makes it."
+    )]
+    Replay(replay::Options),
     /// Remove what no image needs any more, beside a running server
     #[command(
         after_help = "A blob goes when no manifest of any repository has needed it for gc.grace, and its bytes gc.trash_delay later.\n\
@@ -82,6 +95,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Serve => on_threads(&config, serve::run(&config)),
         Command::Validate(options) => on_threads(&config, validate::run(&config, &options)),
         Command::Status(options) => on_threads(&config, status::run(&config, &options)),
+        Command::Replay(options) => on_threads(&config, replay::run(&config, &options)),
         Command::Gc(options) => on_threads(&config, gc::run(&config, &options)),
         Command::Config(_) => Ok(()),
     }

@@ -12,7 +12,7 @@ use crate::admin::{self, Metrics};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::stores::{Purpose, Stores};
-use crate::{collector, signals};
+use crate::{collector, replicator, signals};
 
 /// Serves until a signal says to stop.
 pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
@@ -28,6 +28,10 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
     let stores = Stores::open(config, Purpose::Make).await?;
     let registry = stores.registry(config);
+    let workers = match &stores.zones {
+        Some(zones) => Some(replicator::start(zones, &config.data).await?),
+        None => None,
+    };
 
     print(&welcome(config, address, admin_address))?;
     tracing::info!(%address, data = %config.data.display(), read_only = config.read_only, admin = admin_address.map(tracing::field::display), "serving");
@@ -41,7 +45,10 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     };
     let administering = async {
         if let Some(listener) = admin {
-            let router = admin::router(registry.clone(), metrics.clone(), stop.clone());
+            let router = {
+                let replicated = stores.zones.as_ref().map(|zones| zones.replicated.clone());
+                admin::router(registry.clone(), replicated, metrics.clone(), stop.clone())
+            };
             // Until the last request of a client has ended: `/readyz` says meanwhile that the server is stopping.
             let options = ServeOptions::default().with_shutdown_deadline(Duration::from_secs(1));
             if let Err(error) = registry_http::serve(listener, router, ended.clone().cancelled_owned(), options).await {
@@ -54,7 +61,16 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
             collector::run(registry.clone(), interval, stop.clone()).await;
         }
     };
-    let (served, (), (), ()) = tokio::join!(serving, administering, collecting, metrics.clone().upkeep(stop.clone()));
+    let filling = async {
+        if let Some(zones) = &stores.zones {
+            replicator::fill(zones, stop.clone()).await;
+        }
+    };
+    let (served, (), (), (), ()) = tokio::join!(serving, administering, collecting, filling, metrics.clone().upkeep(stop.clone()));
+    if let Some(workers) = workers {
+        // Only now: a push that waits for copies needs somebody to make them.
+        replicator::stop(workers, config.shutdown_timeout).await;
+    }
     stores.close().await;
     tracing::info!("stopped");
     served.map_err(|error| Failure::because("serving failed", &error))
@@ -119,6 +135,11 @@ fn welcome(config: &Config, mut address: SocketAddr, admin: Option<SocketAddr>) 
     if let Some(admin) = admin {
         text.push_str(&format!("Health and metrics:  http://{admin}/healthz, /readyz, /metrics\n"));
     }
-    text.push_str(&format!("See what is there:  curl http://{address}/v2/_catalog\nStop with Ctrl-C.\n"));
+    text.push_str(&format!("See what is there:  curl http://{address}/v2/_catalog\n"));
+    if config.zones.len() > 1 {
+        let names: Vec<_> = config.zones.iter().map(|zone| zone.name.as_str()).collect();
+        text.push_str(&format!("See it copied to the zones {}:  registry status --data {}\n", names.join(", "), config.data.display()));
+    }
+    text.push_str("Stop with Ctrl-C.\n");
     text
 }

@@ -1,12 +1,15 @@
-//! `registry status`: what is stored.
+//! `registry status`: what is stored, and how each zone is.
 
 use clap::Args;
 use futures_util::TryStreamExt as _;
 use registry_core::blob::ListOptions;
 use registry_core::metadata::Page;
 use registry_core::{MetadataStore as _, Result};
-use serde_json::json;
+use replication::{FailedWork, ZoneStatus};
+use serde_json::{Value, json};
 
+use super::image::Image;
+use super::text::{age, count, size, table};
 use super::{print, print_json};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -15,9 +18,38 @@ use crate::stores::{Purpose, Stores};
 /// How.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// An image, REPOSITORY:TAG or REPOSITORY@DIGEST: which zones have all of it
+    #[arg(conflicts_with = "failures")]
+    image: Option<String>,
+    /// What failed to be copied, verified or deleted, and why
+    #[arg(long)]
+    failures: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Repositories asked for at once.
+const PAGE: u32 = 1000;
+
+/// Failures that are told at most.
+const FAILURES: u32 = 1000;
+
+/// Looks, and tells.
+pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failure> {
+    let image = options.image.as_deref().map(Image::parse).transpose()?;
+    let stores = Stores::open(config, Purpose::Use).await?;
+    let told = match &image {
+        Some(image) => image.status(config, &stores).await.map(|status| (status.as_json(), status.as_text())),
+        None if options.failures => failures(&stores).await.map(|failed| (failures_json(&failed), failures_text(&failed))),
+        None => status(config, &stores).await.map(|status| (status.as_json(), status.as_text())),
+    };
+    stores.close().await;
+    let (json, text) = told.map_err(|error| match &options.image {
+        Some(image) => Failure::because(format!("cannot tell where {image} is"), &error),
+        None => Failure::because("cannot tell what is stored", &error),
+    })?;
+    if options.json { print_json(&json) } else { print(&text) }
 }
 
 #[derive(Debug, Default)]
@@ -25,38 +57,15 @@ struct Status {
     repositories: u64,
     blobs: u64,
     bytes: u64,
+    /// How each zone is; of a plain store there is no more to tell than the above.
+    zones: Vec<ZoneStatus>,
+    /// The zones' names and directories.
+    places: Vec<(String, String)>,
 }
 
-/// Repositories asked for at once.
-const PAGE: u32 = 1000;
-
-/// Counts.
-pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failure> {
-    let stores = Stores::open(config, Purpose::Use).await?;
-    let status = count(&stores).await;
-    stores.close().await;
-    let status = status.map_err(|error| Failure::because("cannot count what is stored", &error))?;
-    if options.json {
-        return print_json(&json!({
-            "zone": config.zone.name,
-            "path": config.zone.path,
-            "repositories": status.repositories,
-            "blobs": status.blobs,
-            "bytes": status.bytes,
-        }));
-    }
-    print(&format!(
-        "zone {} in {}\n  {} repositories\n  {} blobs of {} bytes\n",
-        config.zone.name,
-        config.zone.path.display(),
-        status.repositories,
-        status.blobs,
-        status.bytes
-    ))
-}
-
-async fn count(stores: &Stores) -> Result<Status> {
-    let mut status = Status::default();
+async fn status(config: &Config, stores: &Stores) -> Result<Status> {
+    let places = config.zones.iter().map(|zone| (zone.name.clone(), zone.path.display().to_string())).collect();
+    let mut status = Status { places, ..Status::default() };
     let mut after = None;
     loop {
         let page = stores.metadata.repositories(&Page { after: after.take(), limit: PAGE }).await?;
@@ -71,5 +80,91 @@ async fn count(stores: &Stores) -> Result<Status> {
         status.blobs += 1;
         status.bytes += blob.size;
     }
+    drop(blobs);
+    if let Some(zones) = &stores.zones {
+        status.zones = zones.replicated.status().await?;
+    }
     Ok(status)
+}
+
+impl Status {
+    fn as_json(&self) -> Value {
+        let zones = self.places.iter().map(|(name, path)| match self.zones.iter().find(|zone| zone.name == *name) {
+            // It was opened, so it works.
+            None => json!({ "name": name, "path": path, "healthy": true, "blobs": self.blobs, "bytes": self.bytes, "backlog": 0 }),
+            Some(zone) => json!({
+                "name": name,
+                "path": path,
+                "id": zone.id,
+                "healthy": zone.healthy,
+                "blobs": zone.blobs,
+                "bytes": zone.bytes,
+                "backlog": zone.backlog + zone.suspects + zone.deletes,
+                "to_copy": zone.backlog,
+                "to_copy_bytes": zone.backlog_bytes,
+                "to_verify": zone.suspects,
+                "to_delete": zone.deletes,
+                "without_source": zone.sourceless,
+                "failing": zone.failing,
+                "oldest_unconverged_seconds": zone.oldest_unconverged.map(|oldest| oldest.as_secs_f64()),
+                "last_error": zone.last_error,
+            }),
+        });
+        json!({ "repositories": self.repositories, "blobs": self.blobs, "bytes": self.bytes, "zones": zones.collect::<Vec<_>>() })
+    }
+
+    fn as_text(&self) -> String {
+        let mut text = format!(
+            "{}, {}, {}\n\n",
+            if self.repositories == 1 { "1 repository".to_owned() } else { format!("{} repositories", self.repositories) },
+            count(self.blobs, "blob"),
+            size(self.bytes)
+        );
+        if self.zones.is_empty() {
+            text.extend(self.places.iter().map(|(name, path)| format!("zone {name} in {path}\n")));
+            return text;
+        }
+        let head = ["ZONE", "HEALTHY", "BLOBS", "SIZE", "BACKLOG", "OLDEST", "LAST ERROR"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(self.zones.iter().map(|zone| {
+            vec![
+                zone.name.clone(),
+                if zone.healthy { "yes" } else { "no" }.to_owned(),
+                zone.blobs.to_string(),
+                size(zone.bytes),
+                (zone.backlog + zone.suspects + zone.deletes).to_string(),
+                zone.oldest_unconverged.map_or_else(|| "-".to_owned(), age),
+                zone.last_error.clone().unwrap_or_else(|| "-".to_owned()),
+            ]
+        }));
+        text.push_str(&table(&rows));
+        if self.zones.iter().any(|zone| zone.failing > 0) {
+            text.push_str("\nSome copies failed: `registry status --failures` says why, and `registry replay` tries them again at once.\n");
+        }
+        text
+    }
+}
+
+async fn failures(stores: &Stores) -> Result<Vec<FailedWork>> {
+    match &stores.zones {
+        Some(zones) => zones.replicated.failures(FAILURES).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+fn failures_json(failed: &[FailedWork]) -> Value {
+    let failed = failed
+        .iter()
+        .map(|work| json!({ "zone": work.zone, "digest": work.digest.to_string(), "attempts": work.attempts, "error": work.error }));
+    json!({ "failures": failed.collect::<Vec<_>>() })
+}
+
+fn failures_text(failed: &[FailedWork]) -> String {
+    if failed.is_empty() {
+        return "Nothing has failed.\n".to_owned();
+    }
+    let mut rows = vec![["ZONE", "ATTEMPTS", "BLOB", "ERROR"].map(str::to_owned).to_vec()];
+    rows.extend(failed.iter().map(|work| vec![work.zone.clone(), work.attempts.to_string(), work.digest.to_string(), work.error.clone()]));
+    let more = if failed.len() == FAILURES as usize { "There may be more.\n" } else { "" };
+    format!("{}{more}", table(&rows))
 }

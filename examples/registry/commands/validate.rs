@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use registry_core::MetadataStore as _;
+use registry_core::{BlobStore, MetadataStore as _};
 use serde_json::json;
 
+use super::text::chain;
 use super::{print, print_json};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -54,13 +55,34 @@ async fn try_all(config: &Config, stores: &Stores) -> Vec<Step> {
     let pinged = stores.metadata.ping().await;
     let mut steps =
         vec![Step { name: "database: answers".to_owned(), elapsed: begin.elapsed(), problem: pinged.err().map(|error| error.to_string()) }];
-    if config.read_only {
-        return steps;
+    match &stores.zones {
+        None => {
+            for zone in &config.zones {
+                try_zone(config, &zone.name, &*stores.blobs, &mut steps).await;
+            }
+        }
+        Some(zones) => {
+            for (name, disk) in &zones.disks {
+                let begin = Instant::now();
+                let problem = disk.open().await.err().map(|error| chain(&error));
+                let is_open = problem.is_none();
+                steps.push(Step { name: format!("zone {name}: open"), elapsed: begin.elapsed(), problem });
+                if is_open {
+                    try_zone(config, name, disk, &mut steps).await;
+                }
+            }
+        }
     }
-    steps.extend(stores.blobs.probe().await.steps.into_iter().map(|step| Step {
-        name: format!("zone {}: {}", config.zone.name, step.name),
+    steps
+}
+
+async fn try_zone(config: &Config, name: &str, store: &dyn BlobStore, steps: &mut Vec<Step>) {
+    if config.read_only {
+        return;
+    }
+    steps.extend(store.probe().await.steps.into_iter().map(|step| Step {
+        name: format!("zone {name}: {}", step.name),
         elapsed: step.elapsed,
         problem: step.outcome.err().map(|error| error.to_string()),
     }));
-    steps
 }

@@ -6,9 +6,11 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{Keys, Table};
 use super::origin::{ConfigError, Given, Origin};
+use super::policy::POLICY;
 use super::settings::{Kind, SETTINGS, find};
-use super::zone::ZoneKeys;
+use super::zone::ZONE;
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -16,7 +18,9 @@ pub(crate) struct FileLayer {
     /// Settings by key; `<secret>_file` among them.
     pub(crate) settings: BTreeMap<String, Given>,
     /// The `[[zone]]` tables in order.
-    pub(crate) zones: Vec<ZoneKeys>,
+    pub(crate) zones: Vec<Keys>,
+    /// The `[[policy]]` tables in order.
+    pub(crate) policies: Vec<Keys>,
 }
 
 /// Reads a file.
@@ -58,7 +62,8 @@ impl Reader<'_> {
             let key = format!("{prefix}{}", name.get_ref());
             let origin = self.origin(name);
             match value.get_ref() {
-                _ if key == "zone" => self.zones(&origin, value.get_ref(), layer)?,
+                _ if key == "zone" => self.tables(&ZONE, &origin, value.get_ref(), &mut layer.zones)?,
+                _ if key == "policy" => self.tables(&POLICY, &origin, value.get_ref(), &mut layer.policies)?,
                 DeValue::Table(inner) if SETTINGS.iter().any(|setting| setting.table_and_name().0 == key) => {
                     self.table(&format!("{key}."), inner, layer)?;
                 }
@@ -72,24 +77,27 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn zones(&self, origin: &Origin, value: &DeValue<'_>, layer: &mut FileLayer) -> Result<(), ConfigError> {
-        let DeValue::Array(tables) = value else {
-            return Err(ConfigError::value(origin, "zone", "a zone begins with [[zone]], with two brackets"));
-        };
+    /// Reads all tables of this kind.
+    fn tables(&self, of: &'static Table, origin: &Origin, value: &DeValue<'_>, into: &mut Vec<Keys>) -> Result<(), ConfigError> {
+        let name = of.name;
+        let problem = format!("a {name} begins with [[{name}]], with two brackets");
+        let DeValue::Array(tables) = value else { return Err(ConfigError::value(origin, name, problem)) };
         for table in tables {
             let origin = self.origin(table);
-            let DeValue::Table(table) = table.get_ref() else {
-                return Err(ConfigError::value(&origin, "zone", "a zone begins with [[zone]]"));
-            };
-            let mut zone = ZoneKeys::new(origin.clone());
-            for (name, value) in table {
-                let (key, origin) = (name.get_ref().as_ref(), self.origin(name));
+            let DeValue::Table(table) = table.get_ref() else { return Err(ConfigError::value(&origin, name, problem)) };
+            let mut keys = Keys::new(of, origin.clone());
+            for (key, value) in table {
+                let (key, origin) = (key.get_ref().as_ref(), self.origin(key));
                 // Which keys there are, and of which kind, is for the type of zone to say.
-                let kind = if matches!(value.get_ref(), DeValue::Boolean(_)) { Kind::Switch } else { Kind::Size };
-                let text = self.text_of(&origin, &format!("zone.{key}"), kind, value.get_ref())?;
-                zone.keys.insert(key.to_owned(), Given { text, origin });
+                let kind = match value.get_ref() {
+                    DeValue::Boolean(_) => Kind::Switch,
+                    DeValue::Array(_) => Kind::List,
+                    _ => Kind::Size,
+                };
+                let text = self.text_of(&origin, &format!("{name}.{key}"), kind, value.get_ref())?;
+                keys.given.insert(key.to_owned(), Given { text, origin });
             }
-            layer.zones.push(zone);
+            into.push(keys);
         }
         Ok(())
     }
@@ -100,6 +108,11 @@ impl Reader<'_> {
             (Kind::Switch, DeValue::Boolean(yes)) => Ok(yes.to_string()),
             (Kind::Switch, _) => Err(ConfigError::value(origin, key, "must be true or false, without quotes")),
             (_, DeValue::String(text)) => self.expand(origin, key, text),
+            (Kind::List, DeValue::Array(items)) => {
+                let texts = items.iter().map(|item| self.text_of(&self.origin(item), key, Kind::Text, item.get_ref()));
+                Ok(texts.collect::<Result<Vec<_>, _>>()?.join(" "))
+            }
+            (Kind::List, _) => Err(ConfigError::value(origin, key, "must be texts in quotes, in brackets")),
             (Kind::Size | Kind::Count | Kind::Duration, DeValue::Integer(number)) if number.radix() == 10 => {
                 Ok(number.as_str().replace('_', ""))
             }
@@ -146,7 +159,7 @@ fn secret_file(key: &str) -> Option<&str> {
 }
 
 fn known_keys() -> Vec<&'static str> {
-    SETTINGS.iter().map(|setting| setting.key).chain(["zone"]).collect()
+    SETTINGS.iter().map(|setting| setting.key).chain(["zone", "policy"]).collect()
 }
 
 /// What to say of a key that nobody knows.

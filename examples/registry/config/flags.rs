@@ -7,12 +7,17 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::file::unknown;
+use super::keys::{Keys, Table};
 use super::origin::{ConfigError, Given, Origin};
+use super::policy::POLICY;
 use super::settings::{Kind, SETTINGS, Setting};
-use super::zone::ZoneKeys;
+use super::zone::ZONE;
 
 /// The settings that `-h` shows; `--help` shows all.
 const ESSENTIAL: [&str; 4] = ["listen", "data", "admin", "read_only"];
+
+/// Variables of others that mean a setting where its own is not set.
+const OTHER_NAMES: [(&str, &str); 2] = [("log", "RUST_LOG"), ("storage_preference", "QUAY_DISTRIBUTED_STORAGE_PREFERENCE")];
 
 /// What the command line and the environment say.
 #[derive(Debug, Default)]
@@ -24,7 +29,9 @@ pub(crate) struct Layers {
     /// By environment variable.
     pub(crate) environment: BTreeMap<String, Given>,
     /// Zones, by flag or else by variable.
-    pub(crate) zones: Vec<ZoneKeys>,
+    pub(crate) zones: Vec<Keys>,
+    /// Policies, in the same way.
+    pub(crate) policies: Vec<Keys>,
 }
 
 /// The flags of all settings.
@@ -35,21 +42,37 @@ pub(crate) fn args() -> Vec<Arg> {
         .env("REGISTRY_CONFIG")
         .global(true)
         .help("The configuration file (TOML); `registry config example` prints one");
-    let zone = Arg::new("zone")
-        .long("zone")
-        .value_name("KEY=VALUE,…")
-        .env("REGISTRY_ZONE")
-        .global(true)
-        .action(ArgAction::Append)
-        .hide_short_help(true)
-        .hide_env_values(true)
-        .help_heading("Server")
-        .help("Where blobs are kept, such as name=local,path=/srv/registry\n\nThe keys are those of [[zone]] in the file.");
+    let zone = table_arg(
+        &ZONE,
+        "REGISTRY_ZONE",
+        "A place where blobs are kept, such as name=local,path=/srv/registry\n\n\
+         May be given more than once; the keys are those of [[zone]] in the file. In the variable, several are divided by ;",
+    );
+    let policy = table_arg(
+        &POLICY,
+        "REGISTRY_POLICY",
+        "Where the images of some repositories belong, such as repositories=prod/**,zones=boston leo,min_copies=2\n\n\
+         May be given more than once; the keys are those of [[policy]] in the file. In the variable, several are divided by ;",
+    );
     let settings = SETTINGS.iter().flat_map(|setting| {
         let (direct, file) = (arg(setting, ""), arg(setting, "_file"));
         std::iter::once(direct).chain((setting.kind == Kind::Secret).then_some(file))
     });
-    [config].into_iter().chain(settings).chain([zone]).collect()
+    [config].into_iter().chain(settings).chain([zone, policy]).collect()
+}
+
+/// The flag of a table that may be given many times.
+fn table_arg(table: &Table, variable: &'static str, help: &'static str) -> Arg {
+    Arg::new(table.name)
+        .long(table.name)
+        .value_name("KEY=VALUE,…")
+        .env(variable)
+        .global(true)
+        .action(ArgAction::Append)
+        .hide_short_help(true)
+        .hide_env_values(true)
+        .help_heading("Zones")
+        .help(help)
 }
 
 /// The flag of a setting, or of the file that holds it.
@@ -97,20 +120,26 @@ pub(crate) fn layers(matches: &ArgMatches) -> Result<Layers, ConfigError> {
             }
         }
     }
-    if !layers.environment.contains_key("log")
-        && let Some(text) = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty())
-    {
-        layers.environment.insert("log".to_owned(), Given { text, origin: Origin::Variable("RUST_LOG".to_owned()) });
-    }
-    layers.config = matches.get_one::<String>("config").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let by_flag = matches.value_source("zone") == Some(ValueSource::CommandLine);
-    let origin = if by_flag { Origin::Flag("--zone".to_owned()) } else { Origin::Variable("REGISTRY_ZONE".to_owned()) };
-    for zones in matches.get_many::<String>("zone").into_iter().flatten() {
-        for zone in zones.split(';').filter(|zone| !zone.trim().is_empty()) {
-            layers.zones.push(ZoneKeys::parse(zone, &origin)?);
+    for (key, variable) in OTHER_NAMES {
+        if !layers.environment.contains_key(key)
+            && let Some(text) = std::env::var(variable).ok().filter(|text| !text.is_empty())
+        {
+            layers.environment.insert(key.to_owned(), Given { text, origin: Origin::Variable(variable.to_owned()) });
         }
     }
+    layers.config = matches.get_one::<String>("config").filter(|path| !path.is_empty()).map(PathBuf::from);
+    layers.zones = tables(matches, &ZONE, "REGISTRY_ZONE")?;
+    layers.policies = tables(matches, &POLICY, "REGISTRY_POLICY")?;
     Ok(layers)
+}
+
+/// What flags or else the variable say of a table.
+fn tables(matches: &ArgMatches, table: &'static Table, variable: &str) -> Result<Vec<Keys>, ConfigError> {
+    let by_flag = matches.value_source(table.name) == Some(ValueSource::CommandLine);
+    let origin = if by_flag { Origin::Flag(format!("--{}", table.name)) } else { Origin::Variable(variable.to_owned()) };
+    let texts = matches.get_many::<String>(table.name).into_iter().flatten();
+    let each = texts.flat_map(|texts| texts.split(';')).filter(|text| !text.trim().is_empty());
+    each.map(|text| Keys::parse(table, text, &origin)).collect()
 }
 
 /// Variables that look like settings and are none, each with what to say of it. Only worth a warning: Kubernetes and Docker set some of this form

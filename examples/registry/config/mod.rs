@@ -6,13 +6,16 @@
 //! | `origin` | where a value came from, and what to say when it is wrong |
 //! | `flags` | settings as flags and environment variables |
 //! | `file` | settings as TOML |
-//! | `zone` | `[[zone]]` |
+//! | `keys` | tables that may be given many times |
+//! | `zone`, `policy` | `[[zone]]`, `[[policy]]` |
 //! | `units` | `24h`, `4MiB` |
 //! | `show` | `config example` and `config show` |
 
 mod file;
 mod flags;
+mod keys;
 mod origin;
+mod policy;
 mod settings;
 mod show;
 mod units;
@@ -25,6 +28,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use replication::{Closest, PlacementPolicy};
 
 pub(crate) use self::flags::{args, unknown_variables};
 pub(crate) use self::origin::{ConfigError, Given, Origin};
@@ -91,8 +95,14 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     /// Garbage collection.
     pub(crate) gc: Gc,
-    /// The place of the blobs.
-    pub(crate) zone: Zone,
+    /// The places of the blobs: at least one.
+    pub(crate) zones: Vec<Zone>,
+    /// Which of them is the closest.
+    pub(crate) closest: Closest,
+    /// Which images belong in which of them.
+    pub(crate) policy: PlacementPolicy,
+    /// The times of replication.
+    pub(crate) replication: replication::Options,
 }
 
 /// How HTTP is served.
@@ -129,7 +139,8 @@ pub(crate) struct Gc {
 #[derive(Debug)]
 pub(crate) struct Values {
     settings: BTreeMap<&'static str, Given>,
-    zones: Vec<zone::ZoneKeys>,
+    zones: Vec<keys::Keys>,
+    policies: Vec<keys::Keys>,
 }
 
 impl Values {
@@ -145,7 +156,8 @@ impl Values {
             settings.insert(setting.key, value);
         }
         let zones = if given.zones.is_empty() { file.zones } else { given.zones };
-        Ok(Self { settings, zones })
+        let policies = if given.policies.is_empty() { file.policies } else { given.policies };
+        Ok(Self { settings, zones, policies })
     }
 
     fn get(&self, key: &str) -> &Given {
@@ -196,6 +208,8 @@ impl Values {
         let data = self.parse("data", "a directory", |text| (!text.is_empty()).then(|| PathBuf::from(text)))?;
         let interval = self.duration("gc.interval")?;
         let threads = self.count("worker_threads")?;
+        let zones = zone::zones(&self.zones, &data)?;
+        let measured = self.choice::<String>("closest")? == "measured";
         Ok(Config {
             listen: self.address("listen")?,
             admin: if self.get("admin").text.is_empty() { None } else { Some(self.address("admin")?) },
@@ -224,9 +238,27 @@ impl Values {
                 trash_delay: self.duration("gc.trash_delay")?,
                 upload_expiry: self.duration("gc.upload_expiry")?,
             },
-            zone: zone::only_zone(&self.zones, &data)?,
+            closest: policy::closest(self.get("storage_preference"), measured, &zones)?,
+            policy: policy::policies(&self.policies, &zones)?,
+            replication: self.replication()?,
+            zones,
             data,
         })
+    }
+
+    fn replication(&self) -> Result<replication::Options, ConfigError> {
+        let mut options = replication::Options::default();
+        options.hedge_after = Some(self.duration("hedge_after")?).filter(|time| *time > Duration::ZERO);
+        options.request_timeout = self.duration_above_zero("replication.request_timeout")?;
+        options.stall_timeout = self.duration_above_zero("replication.stall_timeout")?;
+        options.probe_interval = self.duration_above_zero("replication.probe_interval")?;
+        options.reprobe_interval = options.reprobe_interval.min(options.probe_interval);
+        options.poll_interval = self.duration_above_zero("replication.poll_interval")?;
+        options.lease = self.duration_above_zero("replication.lease")?;
+        options.reconcile_interval = self.duration_above_zero("replication.reconcile_interval")?;
+        options.narrow_after = self.duration("replication.narrow_after")?;
+        options.trash_delay = self.duration("replication.trash_delay")?;
+        Ok(options)
     }
 
     fn log(&self) -> Result<String, ConfigError> {

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Count,
     /// `true` or `false`.
     Switch,
+    /// Words: in the file an array of texts, else divided by commas or spaces.
+    List,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Text that is never printed; `<key>_file` may name a file that holds it.
@@ -55,6 +57,8 @@ impl Setting {
     /// The heading it stands under in `--help`.
     pub(crate) fn heading(&self) -> &'static str {
         match self.table_and_name().0 {
+            _ if ["storage_preference", "closest", "hedge_after"].contains(&self.key) => "Zones",
+            "replication" => "Replication",
             "metadata" => "Database",
             "gc" => "Garbage collection",
             "http" => "HTTP",
@@ -93,7 +97,30 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Switch,
         default: "false",
         value_name: "BOOL",
-        help: "Refuse pushes and deletes, and collect no garbage.",
+        help: "Refuse pushes and deletes, and collect no garbage.\nWhat is owed to a zone is copied all the same.",
+    },
+    Setting {
+        key: "storage_preference",
+        kind: Kind::List,
+        default: "",
+        value_name: "ZONES",
+        help: "Which zones are the closest, closest first; the order of the zones when empty, and for those that it does not name.\n\
+               Pushes go to the first that works, pulls come from the first that has the blob.\n\
+               QUAY_DISTRIBUTED_STORAGE_PREFERENCE means the same where REGISTRY_STORAGE_PREFERENCE is not set.",
+    },
+    Setting {
+        key: "closest",
+        kind: Kind::Choice(&["preference", "measured"]),
+        default: "preference",
+        value_name: "WORD",
+        help: "What makes a zone the closest: its place in storage_preference, or that it has been the quickest to answer of late.",
+    },
+    Setting {
+        key: "hedge_after",
+        kind: Kind::Duration,
+        default: "0",
+        value_name: "TIME",
+        help: "When to ask the next zone for a blob too, if the closest has not sent a byte of it; 0 is never.",
     },
     Setting {
         key: "max_manifest_size",
@@ -239,6 +266,62 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "24h",
         value_name: "TIME",
         help: "How long an upload that nobody continues is kept.",
+    },
+    Setting {
+        key: "replication.request_timeout",
+        kind: Kind::Duration,
+        default: "10s",
+        value_name: "TIME",
+        help: "How long a zone may take to answer a small request, and to begin an answer; then the next zone is asked.",
+    },
+    Setting {
+        key: "replication.stall_timeout",
+        kind: Kind::Duration,
+        default: "15s",
+        value_name: "TIME",
+        help: "How long a zone may send nothing in the middle of a blob before the next goes on. There is no limit to how long all of it takes.",
+    },
+    Setting {
+        key: "replication.probe_interval",
+        kind: Kind::Duration,
+        default: "30s",
+        value_name: "TIME",
+        help: "How often each zone is asked whether it is still the one it was. One that fails is asked sooner.",
+    },
+    Setting {
+        key: "replication.poll_interval",
+        kind: Kind::Duration,
+        default: "2s",
+        value_name: "TIME",
+        help: "How often to look for blobs that other servers and commands left to be copied. Those of this server are copied at once.",
+    },
+    Setting {
+        key: "replication.lease",
+        kind: Kind::Duration,
+        default: "1m",
+        value_name: "TIME",
+        help: "After how long another server takes over the copies of one that has died.",
+    },
+    Setting {
+        key: "replication.reconcile_interval",
+        kind: Kind::Duration,
+        default: "1h",
+        value_name: "TIME",
+        help: "How often to compare where blobs are with where the policies want them. It is also done soon after each start.",
+    },
+    Setting {
+        key: "replication.narrow_after",
+        kind: Kind::Duration,
+        default: "10m",
+        value_name: "TIME",
+        help: "How long a blob that was just pushed or referred to stays where no policy wants it any more.",
+    },
+    Setting {
+        key: "replication.trash_delay",
+        kind: Kind::Duration,
+        default: "0",
+        value_name: "TIME",
+        help: "How long copies that are not wanted any more are kept, on top of gc.trash_delay for those of deleted blobs.",
     },
 ];
 

@@ -1,8 +1,9 @@
 //! `config example` and `config show`: the table of settings, written out.
 
+use super::policy::{POLICY, words};
 use super::settings::{Kind, SETTINGS, Setting};
-use super::zone::{ZONE_KEYS, show_verify};
-use super::{Config, ConfigError, Origin, Values};
+use super::zone::{DEFAULT_ZONES, ZONE, Zone, show_verify};
+use super::{ConfigError, Origin, Values};
 
 /// A complete file with every setting at its default, explained.
 pub(crate) fn example() -> String {
@@ -25,10 +26,26 @@ pub(crate) fn example() -> String {
         comment(&mut out, &format!("{}{more}", setting.help));
         out.push_str(&format!("{name} = {}\n", literal(setting.kind, setting.default)));
     }
-    out.push_str("\n# Where blobs are kept.\n[[zone]]\n");
-    for key in ZONE_KEYS {
-        comment(&mut out, key.help);
-        out.push_str(&format!("{} = {}\n", key.name, literal(Kind::Text, key.default)));
+    out.push_str(
+        "\n# The places where blobs are kept: each is copied to all, unless a policy says otherwise. With one zone nothing is copied.\n",
+    );
+    for (n, name) in DEFAULT_ZONES.iter().enumerate() {
+        out.push_str(if n == 0 { "[[zone]]\n" } else { "\n[[zone]]\n" });
+        for key in ZONE.keys {
+            // Once is enough.
+            if n == 0 {
+                comment(&mut out, key.help);
+            }
+            let value = if key.name == "name" { name } else { key.default };
+            out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, value)));
+        }
+    }
+    out.push_str(
+        "\n# Which images belong in which zones: the first policy that matches a repository is its policy, and what none matches belongs in all\n\
+         # zones. A blob of several repositories belongs in the zones of each.\n# [[policy]]\n",
+    );
+    for key in POLICY.keys {
+        out.push_str(&format!("# {}\n# {} = {}\n", key.help, key.name, literal(key.kind, key.default)));
     }
     out
 }
@@ -48,13 +65,19 @@ pub(crate) fn show(values: &Values) -> Result<String, ConfigError> {
         let (_, name) = setting.table_and_name();
         out.push_str(&format!("{name} = {} # {}\n", literal(setting.kind, &text), given.origin));
     }
-    zone(&mut out, &config, values);
+    for (n, shown) in config.zones.iter().enumerate() {
+        zone(&mut out, shown, values.zones.get(n).map_or(&Origin::Default, |zone| &zone.origin));
+    }
+    for policy in &values.policies {
+        out.push_str(&format!("\n[[policy]] # {}\n", policy.origin));
+        for key in POLICY.keys {
+            out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, policy.get(key.name).0)));
+        }
+    }
     Ok(out)
 }
 
-fn zone(out: &mut String, config: &Config, values: &Values) {
-    let zone = &config.zone;
-    let origin = values.zones.first().map_or(&Origin::Default, |zone| &zone.origin);
+fn zone(out: &mut String, zone: &Zone, origin: &Origin) {
     out.push_str(&format!("\n[[zone]] # {origin}\n"));
     let keys = [
         ("name", zone.name.clone()),
@@ -62,9 +85,11 @@ fn zone(out: &mut String, config: &Config, values: &Values) {
         ("path", zone.path.display().to_string()),
         ("durability", zone.durability.as_str().to_owned()),
         ("verify_reads", show_verify(zone.verify_reads)),
+        ("concurrency", zone.concurrency.to_string()),
     ];
     for (name, value) in keys {
-        out.push_str(&format!("{name} = {}\n", literal(Kind::Text, &value)));
+        let kind = ZONE.keys.iter().find(|key| key.name == name).map_or(Kind::Text, |key| key.kind);
+        out.push_str(&format!("{name} = {}\n", literal(kind, &value)));
     }
 }
 
@@ -91,6 +116,7 @@ fn comment(out: &mut String, text: &str) {
 fn literal(kind: Kind, text: &str) -> String {
     match kind {
         Kind::Switch | Kind::Count => text.to_owned(),
+        Kind::List => format!("[{}]", words(text).iter().map(|word| literal(Kind::Text, word)).collect::<Vec<_>>().join(", ")),
         // A basic string of TOML: its escapes are those of Rust's for the characters that need any.
         _ => toml::Value::String(text.to_owned()).to_string(),
     }

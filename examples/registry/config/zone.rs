@@ -1,52 +1,57 @@
 //! `[[zone]]`: a place that holds blobs.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use registry_core::VerifyReads;
 
-use super::file::unknown;
-use super::origin::{ConfigError, Given, Origin};
+use super::keys::{Key, Keys, Table};
+use super::origin::{ConfigError, Origin};
+use super::settings::Kind;
 use super::units::{DURATION_HINT, format_duration, parse_duration};
 
-/// A key of a zone.
-#[derive(Debug)]
-pub(crate) struct ZoneKey {
-    /// Its name.
-    pub(crate) name: &'static str,
-    /// What holds when it is not given.
-    pub(crate) default: &'static str,
-    /// What it does.
-    pub(crate) help: &'static str,
-}
+/// A filesystem zone.
+pub(crate) const ZONE: Table = Table {
+    name: "zone",
+    example: "name=local,path=/srv/registry",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text,
+            default: "local",
+            help: "What the zone is called. It is written into the zone and must not change.",
+        },
+        Key { name: "type", kind: Kind::Text, default: "filesystem", help: "What it is: filesystem." },
+        Key {
+            name: "path",
+            kind: Kind::Text,
+            default: "",
+            help: "Its directory; a folder of the zone's name in the data directory when empty.",
+        },
+        Key {
+            name: "durability",
+            kind: Kind::Text,
+            default: "power-loss",
+            help: "What an acknowledged push survives: power-loss, or process-crash (faster: nothing waits for the disk).",
+        },
+        Key {
+            name: "verify_reads",
+            kind: Kind::Text,
+            default: "stale",
+            help: "When whole blobs are hashed once more on their way out: always, never, stale (not checked for 30 days), or as \"stale(7d)\".",
+        },
+        Key {
+            name: "concurrency",
+            kind: Kind::Count,
+            default: "4",
+            help: "How many blobs one server copies into it, verifies or deletes at once; of use where there is more than one zone.",
+        },
+    ],
+};
 
-/// The keys of a filesystem zone.
-pub(crate) const ZONE_KEYS: &[ZoneKey] = &[
-    ZoneKey { name: "name", default: "local", help: "What the zone is called. It is written into the zone and must not change." },
-    ZoneKey { name: "type", default: "filesystem", help: "What it is: filesystem." },
-    ZoneKey { name: "path", default: "", help: "Its directory; a folder of the zone's name in the data directory when empty." },
-    ZoneKey {
-        name: "durability",
-        default: "power-loss",
-        help: "What an acknowledged push survives: power-loss, or process-crash (faster: nothing waits for the disk).",
-    },
-    ZoneKey {
-        name: "verify_reads",
-        default: "stale",
-        help: "When whole blobs are hashed once more on their way out: always, never, stale (not checked for 30 days), or as \"stale(7d)\".",
-    },
-];
-
-/// The keys of one zone as they were given.
-#[derive(Debug)]
-pub(crate) struct ZoneKeys {
-    /// Where the zone was named.
-    pub(crate) origin: Origin,
-    /// Its keys.
-    pub(crate) keys: BTreeMap<String, Given>,
-}
+/// The names of the zones when none is configured: two, so that whoever pushes a first image sees it copied.
+pub(crate) const DEFAULT_ZONES: [&str; 2] = ["local", "remote"];
 
 /// What an acknowledged push survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,72 +73,49 @@ pub(crate) struct Zone {
     pub(crate) durability: Survives,
     /// When to verify what is read.
     pub(crate) verify_reads: VerifyReads,
+    /// How many pieces of work one process does there at once.
+    pub(crate) concurrency: usize,
 }
 
-impl ZoneKeys {
-    /// A zone of which nothing is said yet.
-    pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin, keys: BTreeMap::new() }
-    }
-
-    /// Reads `name=local,path=/srv/blobs`, as a flag or a variable gives it.
-    pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Self, ConfigError> {
-        let mut zone = Self::new(origin.clone());
-        for pair in text.split(',') {
-            let Some((key, value)) = pair.split_once('=') else {
-                let problem = format!("{pair:?} is not key=value; write for example name=local,path=/srv/registry");
-                return Err(ConfigError::value(origin, "zone", problem));
-            };
-            zone.keys.insert(key.trim().to_owned(), Given { text: value.trim().to_owned(), origin: origin.clone() });
+/// The zones: those that are given, or else two in the data directory.
+pub(crate) fn zones(given: &[Keys], data: &Path) -> Result<Vec<Zone>, ConfigError> {
+    let by_default: Vec<_> = DEFAULT_ZONES.iter().map(|name| Keys::new(&ZONE, Origin::Default).with("name", name)).collect();
+    let given = if given.is_empty() { &by_default[..] } else { given };
+    let mut zones: Vec<Zone> = Vec::new();
+    for keys in given {
+        let zone = zone(keys, data)?;
+        if zones.iter().any(|other| other.name == zone.name) {
+            return Err(keys.wrong("name", format!("there is another zone called {}", zone.name)));
         }
-        Ok(zone)
-    }
-
-    fn get(&self, name: &str) -> (&str, &Origin) {
-        let default = ZONE_KEYS.iter().find(|key| key.name == name).map_or("", |key| key.default);
-        self.keys.get(name).map_or((default, &self.origin), |given| (given.text.as_str(), &given.origin))
-    }
-
-    fn resolve(&self, data: &Path) -> Result<Zone, ConfigError> {
-        let (kind, origin) = self.get("type");
-        if kind != "filesystem" {
-            let problem = format!(
-                "a zone of type {kind:?} needs the replication crate, which this server is built without; the type here is \"filesystem\""
-            );
-            return Err(ConfigError::value(origin, "zone.type", problem));
+        let place = |zone: &Zone| std::path::absolute(&zone.path).unwrap_or_else(|_| zone.path.clone());
+        if let Some(other) = zones.iter().find(|other| place(other) == place(&zone)) {
+            let problem = format!("the zones {} and {} are the same place: two copies there would be one", other.name, zone.name);
+            return Err(keys.wrong("path", problem));
         }
-        let names: Vec<_> = ZONE_KEYS.iter().map(|key| key.name).collect();
-        if let Some((key, given)) = self.keys.iter().find(|(key, _)| !names.contains(&key.as_str())) {
-            return Err(ConfigError::value(&given.origin, &format!("zone.{key}"), unknown(key, &names)));
-        }
-        let (name, origin) = self.get("name");
-        let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.');
-        if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.bytes().all(good) {
-            return Err(ConfigError::value(origin, "zone.name", "must be 1 to 64 of a-z, 0-9, - _ and ., not beginning with a dot"));
-        }
-        let (path, _) = self.get("path");
-        let path = if path.is_empty() { data.join(name) } else { PathBuf::from(path) };
-        let (durability, origin) = self.get("durability");
-        let durability = durability.parse().map_err(|problem: &str| ConfigError::value(origin, "zone.durability", problem))?;
-        let (verify, origin) = self.get("verify_reads");
-        let verify_reads = parse_verify(verify).ok_or_else(|| {
-            let problem = format!("{verify:?} is none of always, never, stale and stale(TIME), where TIME is {DURATION_HINT}");
-            ConfigError::value(origin, "zone.verify_reads", problem)
-        })?;
-        Ok(Zone { name: name.to_owned(), path, durability, verify_reads })
+        zones.push(zone);
     }
+    Ok(zones)
 }
 
-/// The zone to use: the one that is given, or else a filesystem zone in the data directory.
-pub(crate) fn only_zone(zones: &[ZoneKeys], data: &Path) -> Result<Zone, ConfigError> {
-    match zones {
-        [] => ZoneKeys::new(Origin::Default).resolve(data),
-        [zone] => zone.resolve(data),
-        [_, second, ..] => {
-            let problem = "more than one zone needs the replication crate, which this server is built without; leave one [[zone]]";
-            Err(ConfigError::value(&second.origin, "zone", problem))
-        }
+fn zone(keys: &Keys, data: &Path) -> Result<Zone, ConfigError> {
+    let (kind, _) = keys.get("type");
+    if kind != "filesystem" {
+        let problem = format!("there are no zones of type {kind:?} in this release; the type here is \"filesystem\"");
+        return Err(keys.wrong("type", problem));
     }
+    keys.check()?;
+    let (name, _) = keys.get("name");
+    let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.bytes().all(good) {
+        return Err(keys.wrong("name", "must be 1 to 64 of a-z, 0-9, - _ and ., not beginning with a dot"));
+    }
+    let (path, _) = keys.get("path");
+    let path = if path.is_empty() { data.join(name) } else { PathBuf::from(path) };
+    let durability = keys.get("durability").0.parse().map_err(|problem: &str| keys.wrong("durability", problem))?;
+    let wanted = format!("one of always, never, stale and stale(TIME), where TIME is {DURATION_HINT}");
+    let verify_reads = keys.read("verify_reads", &wanted, parse_verify)?;
+    let concurrency = keys.read("concurrency", "a whole number above 0", |text| text.parse().ok().filter(|n| *n > 0))?;
+    Ok(Zone { name: name.to_owned(), path, durability, verify_reads, concurrency })
 }
 
 fn parse_verify(text: &str) -> Option<VerifyReads> {
