@@ -18,9 +18,10 @@ use registry_core::blob::{
 use registry_core::{BlobStore, BlobUpload, Digest, Error, ErrorKind, NamedObjects, Result, Timestamp};
 use replication::PlacementLedger;
 use storage_fs::FsBlobStore;
+use tokio::sync::Mutex;
 
 use crate::config::Zone;
-use crate::stores::builder;
+use crate::zones::builder;
 
 /// A filesystem zone that is opened as soon as that can be done.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ struct Inner {
     /// Whether a zone that nobody has seen yet may be made.
     may_make: bool,
     state: RwLock<State>,
+    /// Held by who looks at the disk: if that does not answer, it keeps one thread waiting and not one for each that asks.
+    turn: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -63,12 +66,15 @@ impl Disk {
     /// A zone that is not open yet: it opens when it is asked who it is.
     pub(crate) fn new(zone: Zone, ledger: Arc<dyn PlacementLedger>, may_make: bool) -> Self {
         let state = RwLock::new(State::Closed("nobody has opened it yet".to_owned()));
-        Self { inner: Arc::new(Inner { zone, ledger, may_make, state }) }
+        Self { inner: Arc::new(Inner { zone, ledger, may_make, state, turn: Arc::default() }) }
     }
 
     /// Opens it, if it is not open.
     pub(crate) async fn open(&self) -> Result<()> {
-        StoreIdentity::read(self).await?;
+        let found = StoreIdentity::read(self).await?;
+        if let Some(found) = found.filter(|found| found.name != self.inner.zone.name) {
+            return Err(self.unavailable(format!("it holds a zone that calls itself {}", found.name)));
+        }
         self.store().map(drop)
     }
 
@@ -90,6 +96,16 @@ impl Disk {
 
     /// The store to ask who it is: the open one, if its directory is still the one at the zone's path, or else what is there now.
     async fn at_its_path(&self) -> Result<FsBlobStore> {
+        let turn = Arc::clone(&self.inner.turn).lock_owned().await;
+        let disk = self.clone();
+        let look = async move {
+            let _turn = turn;
+            disk.look().await
+        };
+        tokio::spawn(look).await.unwrap_or_else(|error| Err(self.unavailable("looking at its directory failed").with_source(error)))
+    }
+
+    async fn look(&self) -> Result<FsBlobStore> {
         let now = place(&self.inner.zone.path).await;
         if let State::Open { store, place } = &*self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
             && now.as_ref().is_ok_and(|now| now.as_ref() == Some(place))
@@ -121,8 +137,8 @@ impl Disk {
             Err(error) => return Err(self.unavailable(format!("its directory cannot be looked at: {error}"))),
             Ok(None) if !makes => return Err(self.unavailable("its directory is not there: is its disk mounted?")),
             // A mount point without its disk: not even folders are to be made in it.
-            Ok(Some(_)) if !makes && is_empty(&zone.path).await => {
-                return Err(self.unavailable("its directory is empty: is its disk mounted?"));
+            Ok(Some(_)) if !makes && !holds_a_store(&zone.path).await => {
+                return Err(self.unavailable("its directory holds no zone: is its disk mounted?"));
             }
             Ok(_) => {}
         }
@@ -156,10 +172,10 @@ async fn place(path: &Path) -> std::io::Result<Option<Place>> {
     tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
-async fn is_empty(path: &Path) -> bool {
-    let path = path.to_owned();
-    let look = move || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+/// Whether a store was ever made there: each has a file that tells its layout.
+async fn holds_a_store(path: &Path) -> bool {
+    let format = path.join("format");
+    tokio::task::spawn_blocking(move || format.is_file()).await.unwrap_or(false)
 }
 
 /// A stream of a store's that outlives this call: the store goes with it.

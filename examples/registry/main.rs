@@ -7,14 +7,16 @@
 //! | `commands/` | the command line, one file a command |
 //! | `config/` | settings from flags, environment and file |
 //! | `admin/` | health, readiness, metrics |
-//! | `stores` | opens the zones and the database |
+//! | `stores`, `zones` | opens the database and the zones |
 //! | `disk` | a zone whose disk may be away |
 //! | `identity` | is the only zone still the one it was? |
+//! | `adopt` | from one zone to several |
 //! | `replicator` | what goes on in the background where there are several zones |
 //! | `collector` | garbage collection in the background |
 //! | `logging`, `signals`, `failure` | what their names say |
 
 mod admin;
+mod adopt;
 mod collector;
 mod commands;
 mod config;
@@ -25,6 +27,7 @@ mod logging;
 mod replicator;
 mod signals;
 mod stores;
+mod zones;
 
 use std::process::ExitCode;
 

@@ -1,55 +1,49 @@
 //! What goes on in the background where there are several zones.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use registry_core::MetadataStore;
 use replication::Workers;
 use tokio_util::sync::CancellationToken;
 
+use crate::adopt;
 use crate::failure::Failure;
-use crate::identity;
-use crate::stores::Zones;
+use crate::zones::Zones;
 
-/// How long a start waits for blobs of before there were several zones to be verified. Until a blob is, its pulls are answered 503.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How often to look whether a zone that could not be made at the start can be by now.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Starts the workers. What was pushed when there was one plain store is made known to the ledger first: else it could not be pulled.
-pub(crate) async fn start(zones: &Zones, data: &Path) -> Result<Workers, Failure> {
-    if !zones.must_adopt {
-        return Ok(zones.replicated.start());
+pub(crate) async fn start(zones: &Zones, metadata: &dyn MetadataStore, data: &Path) -> Result<Workers, Failure> {
+    if !zones.plain.is_empty() {
+        let adopted = adopt::run(zones, metadata, data).await;
+        adopted.map_err(|error| {
+            Failure::because("cannot take over what was stored in one zone", &error)
+                .hint("nothing is lost: with that zone back, start again; until then it can be served from alone, with one [[zone]]")
+        })?;
     }
-    let cannot = |error| Failure::because("cannot take over what was stored in one zone", &error);
-    let report = zones.replicated.reconcile_policies().await.map_err(cannot)?;
-    if report.missing > 0 {
-        tracing::error!(blobs = report.missing, "blobs that repositories hold are in no zone that can be asked");
-    } else if let Err(error) = identity::forget(data) {
-        tracing::warn!(%error, "could not remove zones.json; everything is looked through once more at the next start");
-    }
-    let workers = zones.replicated.start();
-    if report.adopted > 0 {
-        tracing::info!(blobs = report.adopted, "took over what was stored in one zone; it is verified and copied now");
-        let deadline = Instant::now() + PATIENCE;
-        while suspects(zones).await > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-    Ok(workers)
+    Ok(zones.replicated.start())
 }
 
-/// Blobs that are not verified yet.
-async fn suspects(zones: &Zones) -> u64 {
-    zones.ledger.backlog().await.map_or(0, |backlogs| backlogs.iter().map(|backlog| backlog.suspects).sum())
-}
-
-/// Fills zones that are new, at once rather than when it is time for the next comparison; until `stop`.
+/// Fills zones that are new, as soon as they are there rather than when it is time for the next comparison; until `stop`.
 pub(crate) async fn fill(zones: &Zones, stop: CancellationToken) {
-    if zones.must_adopt || !zones.has_new {
-        return;
-    }
-    match stop.run_until_cancelled(zones.replicated.reconcile_policies()).await {
-        Some(Ok(report)) => tracing::info!(blobs = report.changed, "blobs are to be copied to zones that are new"),
-        Some(Err(error)) => tracing::warn!(%error, "could not see what is to be copied to zones that are new; it is tried again later"),
-        None => {}
+    let mut empty = zones.new.clone();
+    while !empty.is_empty() {
+        if let Ok(known) = zones.ledger.zones().await {
+            let before = empty.len();
+            empty.retain(|name| !known.iter().any(|zone| zone.name == *name));
+            if empty.len() < before {
+                match stop.run_until_cancelled(zones.replicated.reconcile_policies()).await {
+                    Some(Ok(report)) => tracing::info!(blobs = report.changed, "what is to be in a new zone is copied there"),
+                    Some(Err(error)) => tracing::warn!(%error, "could not see what is to be in a new zone; it is tried again later"),
+                    None => return,
+                }
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -26,10 +26,10 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let address = local(&listener)?;
     let admin_address = admin.as_ref().map(local).transpose()?;
     let stop = signals::stop_token()?;
-    let stores = Stores::open(config, Purpose::Make).await?;
+    let stores = Stores::open(config, Purpose::Serve).await?;
     let registry = stores.registry(config);
     let workers = match &stores.zones {
-        Some(zones) => Some(replicator::start(zones, &config.data).await?),
+        Some(zones) => Some(replicator::start(zones, &*stores.metadata, &config.data).await?),
         None => None,
     };
 

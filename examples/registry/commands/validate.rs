@@ -29,7 +29,7 @@ struct Step {
 
 /// Tries.
 pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failure> {
-    let stores = Stores::open(config, Purpose::Make).await?;
+    let stores = Stores::open(config, Purpose::Try).await?;
     let steps = try_all(config, &stores).await;
     stores.close().await;
     if options.json {

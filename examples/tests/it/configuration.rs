@@ -83,6 +83,8 @@ fn every_setting_can_be_given_in_all_three_ways() {
         // Another value than the default, of its kind.
         let value = match (name, default) {
             ("url", _) => "sqlite:other.db",
+            ("storage_preference", _) => "remote",
+            (_, "\"preference\"") => "measured",
             ("listen" | "admin", _) => "127.0.0.1:1234",
             ("data", _) => "elsewhere",
             ("log", _) => "warn",
@@ -94,7 +96,11 @@ fn every_setting_can_be_given_in_all_three_ways() {
             (_, text) if text.starts_with('"') => "7m",
             _ => "7",
         };
-        let quoted = if matches!(value, "true" | "7") { value.to_owned() } else { format!("{value:?}") };
+        let quoted = match value {
+            "true" | "7" => value.to_owned(),
+            _ if default.starts_with('[') => format!("[{value:?}]"),
+            _ => format!("{value:?}"),
+        };
         let text = if table.is_empty() {
             format!("{name} = {quoted}\n")
         } else {
@@ -174,12 +180,78 @@ fn a_variable_that_is_no_setting_is_warned_of() {
 }
 
 #[test]
-fn what_needs_replication_is_refused_rather_than_half_done() {
+fn a_type_of_zone_that_is_yet_to_come_is_refused_rather_than_half_done() {
     let dir = in_empty_dir();
-    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\n[[zone]]\nname = \"b\"\n", &[]);
-    assert!(text.contains("registry.toml:3: zone: more than one zone needs the replication crate"), "{text}");
     let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\ntype = \"swift\"\nauth_version = 3\n", &[]);
-    assert!(text.contains("registry.toml:3: zone.type: a zone of type \"swift\" needs the replication crate"), "{text}");
+    assert!(text.contains("registry.toml:3: zone.type: there are no zones of type \"swift\" in this release"), "{text}");
+}
+
+#[test]
+fn zones_preferences_and_policies_that_make_no_sense_are_named_with_where_they_stand() {
+    let dir = in_empty_dir();
+    let two = "[[zone]]\nname = \"a\"\n[[zone]]\nname = \"b\"\n";
+    let cases = [
+        ("[[zone]]\nname = \"a\"\n[[zone]]\nname = \"a\"\n".to_owned(), "registry.toml:4: zone.name: there is another zone called a"),
+        (two.replace("\"b\"", "\"b\"\npath = \"data/a\""), "registry.toml:5: zone.path: the zones a and b are the same place"),
+        (two.replace("\"b\"", "\"b\"\nconcurrency = 0"), "registry.toml:5: zone.concurrency: \"0\" is not a whole number above 0"),
+        (
+            format!("storage_preference = [\"b\", \"c\"]\n{two}"),
+            "registry.toml:1: storage_preference: there is no zone \"c\"; the zones are a, b",
+        ),
+        ("storage_preference = 1\n".to_owned(), "registry.toml:1: storage_preference: must be texts in quotes"),
+        ("closest = \"far\"\n".to_owned(), "registry.toml:1: closest: \"far\" is not one of preference, measured"),
+        (format!("{two}[[policy]]\nzones = [\"c\"]\n"), "registry.toml:6: policy.zones: there is no zone \"c\"; the zones are a, b"),
+        (format!("{two}[[policy]]\nzones = [\"*\", \"a\"]\n"), "registry.toml:6: policy.zones: \"*\" is all zones"),
+        (format!("{two}[[policy]]\nzones = []\n"), "registry.toml:6: policy.zones: it names no zone"),
+        (format!("{two}[[policy]]\nrepositories = \"EU/**\"\n"), "registry.toml:6: policy.repositories: \"EU/**\": a pattern is parts of"),
+        (format!("{two}[[policy]]\nmin_copies = 3\n"), "registry.toml:6: policy.min_copies: 3 copies cannot be in 2 zones"),
+        (format!("{two}[[policy]]\nmin_copies = 0\n"), "registry.toml:6: policy.min_copies: \"0\" is not a whole number above 0"),
+        (format!("{two}[[policy]]\ntoo_few_copies = \"shrug\"\n"), "registry.toml:6: policy.too_few_copies: \"shrug\" is not one of"),
+        (format!("{two}[[policy]]\nrepository = \"a\"\n"), "registry.toml:6: policy.repository: there is no such setting; did you mean"),
+        ("[policy]\nzones = \"a\"\n".to_owned(), "registry.toml:1: policy: a policy begins with [[policy]]"),
+    ];
+    for (file, wanted) in cases {
+        let text = complaint(dir.path(), &file, &[]);
+        assert!(text.contains(wanted), "{file}{text}");
+    }
+    let text = complaint(dir.path(), "", &["--policy", "everywhere"]);
+    assert!(text.contains("flag --policy: policy: \"everywhere\" is not key=value; write for example repositories="), "{text}");
+    let mut named = command("registry");
+    let output =
+        named.current_dir(dir.path()).args(["config", "show"]).env("QUAY_DISTRIBUTED_STORAGE_PREFERENCE", "default").output().unwrap();
+    let (_, errors) = texts(&output);
+    assert!(errors.contains("environment variable QUAY_DISTRIBUTED_STORAGE_PREFERENCE: storage_preference: there is no zone"), "{errors}");
+}
+
+#[test]
+fn a_policy_may_be_given_by_file_variable_or_flag() {
+    let dir = in_empty_dir();
+    let file = "[[policy]]\nrepositories = \"eu/**\"\nzones = [\"remote\"]\n\n[[policy]]\nmin_copies = 2\nmin_copies_timeout = \"5s\"\n";
+    std::fs::write(dir.path().join("registry.toml"), file).unwrap();
+    let show = |args: &[&str], variable: Option<&str>| {
+        let mut command = command("registry");
+        command.current_dir(dir.path()).args(["config", "show"]).args(args).envs(variable.map(|policy| ("REGISTRY_POLICY", policy)));
+        let (text, errors) = texts(&command.output().unwrap());
+        assert_eq!(errors, "");
+        text.split("[[policy]]").skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(show(&[], None).is_empty());
+    let from_file = show(&["--config", "registry.toml"], None);
+    assert_eq!(from_file.len(), 2);
+    assert!(from_file[0].contains("repositories = \"eu/**\"\nzones = [\"remote\"]\nmin_copies = 1\n"), "{from_file:?}");
+    assert!(
+        from_file[1].contains("repositories = \"**\"\nzones = [\"*\"]\nmin_copies = 2\nmin_copies_timeout = \"5s\"\n"),
+        "{from_file:?}"
+    );
+    let by_variable =
+        show(&["--config", "registry.toml"], Some("repositories=a/**,zones=local remote; repositories=b,too_few_copies=warn"));
+    assert_eq!(by_variable.len(), 2);
+    assert!(
+        by_variable[0].contains("zones = [\"local\", \"remote\"]") && by_variable[1].contains("too_few_copies = \"warn\""),
+        "{by_variable:?}"
+    );
+    let by_flag = show(&["--policy", "repositories=c"], Some("repositories=a"));
+    assert!(by_flag.len() == 1 && by_flag[0].contains("repositories = \"c\""), "{by_flag:?}");
 }
 
 #[test]

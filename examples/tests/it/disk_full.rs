@@ -140,7 +140,7 @@ async fn when_the_disk_of_the_blobs_is_full_pushes_are_refused_and_reads_go_on()
 async fn when_the_disk_of_blobs_and_database_is_full_pushes_are_refused_and_reads_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::mount(&dir.path().join("disk"), "32m") else { return };
-    fills_up(dir.path(), &disk.0.join("data"), &disk, &[]).await;
+    fills_up(dir.path(), &disk.0.join("data"), &disk, &["--zone", "name=local"]).await;
 }
 
 #[test]

@@ -22,7 +22,8 @@ async fn with_nothing_given_it_serves_and_says_how_to_push_a_first_image() {
     ] {
         assert!(server.welcome.contains(&wanted), "{wanted:?} is not in\n{}", server.welcome);
     }
-    assert!(dir.path().join("data/registry.db").is_file() && dir.path().join("data/local/blobs").is_dir());
+    let there = |path: &str| dir.path().join("data").join(path);
+    assert!(there("registry.db").is_file() && there("local/blobs").is_dir() && there("remote/blobs").is_dir());
     push_blob(&server.client(), "a/first", b"content").await.unwrap();
     server.stop();
 }
@@ -133,7 +134,7 @@ async fn garbage_is_collected_in_the_background() {
 async fn the_admin_listener_tells_of_health_readiness_and_counts() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let server = Server::start(&data, &["--admin", "127.0.0.1:0"]);
+    let server = Server::start(&data, &["--admin", "127.0.0.1:0", "--zone", "name=local"]);
     let admin = server.admin();
     assert_eq!(admin.get("/healthz").await.expect(200).text(), "ok\n");
     assert_eq!(admin.get("/readyz").await.expect(200).text(), "ready\n");
@@ -147,7 +148,7 @@ async fn the_admin_listener_tells_of_health_readiness_and_counts() {
     // The admin listener is not the registry, and the registry not the admin listener.
     admin.get("/v2/").await.expect(404);
     server.client().get("/metrics").await.expect(404);
-    // A zone whose disk goes away is not ready, though the process is alive.
+    // With its only zone's disk away it is not ready, though the process is alive.
     std::fs::rename(data.join("local/blobs"), data.join("local/gone")).unwrap();
     std::fs::write(data.join("local/blobs"), "no directory").unwrap();
     let answer = admin.get("/readyz").await;
@@ -233,7 +234,7 @@ fn two_servers_over_one_new_directory_agree_on_the_zone() {
 #[test]
 fn validate_names_each_step_and_the_one_that_fails() {
     let dir = tempfile::tempdir().unwrap();
-    let output = registry(dir.path(), &["validate"]);
+    let output = registry(dir.path(), &["validate", "--zone", "name=local"]);
     let (text, errors) = texts(&output);
     assert!(output.status.success(), "{errors}");
     for step in
@@ -241,12 +242,12 @@ fn validate_names_each_step_and_the_one_that_fails() {
     {
         assert!(text.lines().any(|line| line.starts_with(step) && line.ends_with("ok")), "{step}:\n{text}");
     }
-    let json = run_json(dir.path(), &["validate", "--json"]);
+    let json = run_json(dir.path(), &["validate", "--json", "--zone", "name=local"]);
     assert!(json["steps"].as_array().unwrap().iter().all(|step| step["problem"].is_null()), "{json}");
 
     std::fs::remove_dir_all(dir.path().join("data/local/uploads")).unwrap();
     std::fs::write(dir.path().join("data/local/uploads"), "no directory").unwrap();
-    let output = registry(dir.path(), &["validate"]);
+    let output = registry(dir.path(), &["validate", "--zone", "name=local"]);
     let (_, errors) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("cannot open zone local in ./data/local") && errors.contains("uploads"), "{errors}");
@@ -255,7 +256,7 @@ fn validate_names_each_step_and_the_one_that_fails() {
 #[test]
 fn commands_on_a_directory_without_a_registry_say_so_and_make_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    for command in [&["status"][..], &["gc"], &["gc", "--dry-run"]] {
+    for command in [&["status"][..], &["status", "--failures"], &["status", "app:v1"], &["replay"], &["gc"], &["gc", "--dry-run"]] {
         let output = registry(dir.path(), command);
         let (_, errors) = texts(&output);
         assert_eq!(output.status.code(), Some(1), "{errors}");
@@ -273,7 +274,7 @@ fn help_has_examples_and_exit_codes_and_every_command_has_its_own() {
     {
         assert!(help.contains(wanted), "{wanted} is not in\n{help}");
     }
-    for command in ["serve", "validate", "status", "gc", "config"] {
+    for command in ["serve", "validate", "status", "replay", "gc", "config"] {
         let output = registry(dir.path(), &[command, "--help"]);
         assert!(output.status.success() && texts(&output).0.contains("Usage: registry"), "{command}");
     }

@@ -9,6 +9,7 @@ mod image;
 mod kill;
 mod large;
 mod many;
+mod policies;
 mod postgres;
 mod power_loss;
 mod process;
@@ -20,3 +21,5 @@ mod two_processes;
 #[path = "../../registry/config/units.rs"]
 mod units;
 mod units_properties;
+mod zone_status;
+mod zones;
