@@ -4,6 +4,7 @@ mod conformance;
 mod ledger;
 mod ledger_mutants;
 mod reading;
+mod simulation;
 mod support;
 mod working;
 mod writing;

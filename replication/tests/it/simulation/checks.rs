@@ -1,0 +1,125 @@
+//! What must hold once nothing goes wrong any more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use replication::ledger::{Desired, Observed, Sighting};
+use tokio::time::Instant;
+
+use super::clients::Client;
+use super::operators::Orders;
+use super::plan::{PROCESSES, SETTLE, ZONE_NAMES, ZONES};
+use super::world::{World, at_once, zone_id};
+
+/// How often it is looked whether all is as it should be.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// Lets everything come to rest, and compares it with what it should be.
+pub(super) async fn settle(world: &Arc<World>, orders: &Orders) {
+    let policy = *world.policy.lock().unwrap();
+    for (process, order) in orders.iter().enumerate() {
+        let running = world.running(process);
+        if let Some(running) = &running {
+            running.life.spare();
+        }
+        if running.is_some_and(|running| running.policy != policy) {
+            let _ = order.send(());
+        }
+    }
+    let start = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        doubt_what_is_bad(world);
+        let differences = differences(world);
+        if world.is_violated() {
+            return;
+        }
+        if differences.is_empty() {
+            break;
+        }
+        if start.elapsed() > SETTLE {
+            world.violation(format_args!("does not converge:\n    {}", differences.join("\n    ")));
+            return;
+        }
+    }
+    world.count("seconds to settle", start.elapsed().as_secs());
+    read_everything(world).await;
+}
+
+/// As a scrub would do: a copy that went bad, and that nobody has read since, is looked at.
+fn doubt_what_is_bad(world: &World) {
+    for row in world.all_placements() {
+        let Some(zone) = (0..ZONES).find(|zone| zone_id(*zone) == row.zone) else { continue };
+        let there = world.media[zone].all();
+        if row.observed == Observed::Present
+            && !row.leased
+            && there.get(&row.digest).is_some_and(|found| Some(found) != world.content(&row.digest).as_ref())
+        {
+            if world.plan.honest {
+                world.violation(format_args!("zone {zone} has wrong bytes of {} as good ones", world.name_of(&row.digest)));
+            }
+            let suspect = Sighting::Suspect("scrubbed".to_owned());
+            world.ledger.observe(&row.digest, &row.zone, row.generation, &suspect).now_or_never().unwrap().unwrap();
+        }
+    }
+}
+
+/// Where things are not as they should be.
+fn differences(world: &World) -> Vec<String> {
+    let mut differences = Vec::new();
+    let rows = world.all_placements();
+    for row in rows.iter().filter(|row| !row.is_converged()) {
+        differences.push(format!("{} is not done: {row:?}", world.name_of(&row.digest)));
+    }
+    let policy = &world.plan.policies[*world.policy.lock().unwrap()];
+    let media: Vec<_> = world.media.iter().map(super::medium::Medium::all).collect();
+    let held = at_once(world.metadata.held_blobs(None, 10_000)).unwrap();
+    for zone in 0..ZONES {
+        let wanted: BTreeSet<_> = held
+            .iter()
+            .filter(|held| held.repositories.iter().any(|name| policy.rule(Some(name.as_str())).zones().contains(ZONE_NAMES[zone])))
+            .map(|held| held.digest)
+            .collect();
+        let present = |row: &&replication::ledger::Placement| row.desired == Desired::Present && row.zone == zone_id(zone);
+        let desired: BTreeSet<_> = rows.iter().filter(present).map(|row| row.digest).collect();
+        let there: BTreeSet<_> = media[zone].keys().copied().collect();
+        let names = |digests: Vec<&registry_core::Digest>| digests.into_iter().map(|digest| world.name_of(digest)).collect::<Vec<_>>();
+        for (what, one, other) in [
+            ("is wanted and not to be there", &wanted, &desired),
+            ("is to be there and not wanted", &desired, &wanted),
+            ("is to be there and is not", &desired, &there),
+            ("is there and is not to be", &there, &desired),
+        ] {
+            let found: Vec<_> = one.difference(other).collect();
+            if !found.is_empty() {
+                differences.push(format!("zone {zone}: {:?} {what}", names(found)));
+            }
+        }
+        for (digest, found) in &media[zone] {
+            if Some(found) != world.content(digest).as_ref() {
+                differences.push(format!("zone {zone}: {} has wrong bytes", world.name_of(digest)));
+            }
+        }
+        let staged = world.media[zone].staged();
+        if staged > 0 {
+            differences.push(format!("zone {zone}: {staged} uploads are left"));
+        }
+    }
+    differences
+}
+
+/// Everything that was acknowledged and not deleted can be read through every process.
+async fn read_everything(world: &Arc<World>) {
+    let images: Vec<_> = world.model().images.iter().map(|(key, image)| (*key, image.clone())).collect();
+    world.count("images at the end", images.len() as u64);
+    for process in 0..PROCESSES {
+        let mut client = Client::new(world, 100 + process as u64).only(process);
+        for (key, image) in &images {
+            if !client.pull_image(*key, image).await {
+                world.violation(format_args!("{} cannot be read by process {process}", world.name_of(&key.1)));
+            }
+        }
+    }
+}

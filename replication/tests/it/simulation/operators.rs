@@ -1,0 +1,212 @@
+//! What goes wrong, and what operators do meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use registry_core::testing::{FaultPlan, Op, Rng};
+use tokio::sync::mpsc;
+
+use super::link::Trouble;
+use super::plan::{ACTIVE, LEASE, PROCESSES, Plan, ZONE_NAMES, ZONES};
+use super::world::World;
+
+/// Orders to each process's supervisor.
+pub(super) type Orders = Vec<mpsc::UnboundedSender<()>>;
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Debug)]
+enum Episode {
+    /// A process dies so many steps on.
+    Crash {
+        process: usize,
+        steps: u64,
+    },
+    /// A process stands still, so many steps on.
+    Stop {
+        process: usize,
+        steps: u64,
+        pause: Duration,
+    },
+    /// An orderly restart.
+    Restart {
+        process: usize,
+    },
+    /// All processes are restarted one after the other, with the next policy.
+    Policy,
+    /// Somebody compares places with policies.
+    Reconcile {
+        process: usize,
+    },
+    /// Between one process and one zone.
+    Partition {
+        process: usize,
+        zone: usize,
+        trouble: Trouble,
+    },
+    /// Between all processes and one zone.
+    Zone {
+        zone: usize,
+        trouble: Trouble,
+    },
+    /// The zone itself.
+    Faults {
+        zone: usize,
+        plan: FaultPlan,
+        name: &'static str,
+    },
+    /// The database, for one process.
+    Ledger {
+        process: usize,
+        trouble: Trouble,
+    },
+    Metadata {
+        process: usize,
+        trouble: Trouble,
+    },
+    /// A copy goes bad.
+    Rot {
+        zone: usize,
+    },
+}
+
+fn trouble(rng: &mut Rng) -> Trouble {
+    match rng.below(4) {
+        0 => Trouble::Down,
+        1 => Trouble::BlackHole,
+        2 => Trouble::Slow(Duration::from_millis(200 + rng.below(1_500))),
+        _ => Trouble::Lossy { before: 0.15, after: 0.15 },
+    }
+}
+
+fn faults(rng: &mut Rng, plan: &Plan) -> (FaultPlan, &'static str) {
+    let faults = FaultPlan::new(rng.next_u64());
+    match rng.below(if plan.honest { 4 } else { 6 }) {
+        0 => (faults.with_errors_after(0.3), "lost acknowledgements"),
+        1 => (faults.with_cuts(0.4), "cut streams"),
+        2 => (faults.with_space(rng.below(600)), "full disks"),
+        3 => (faults.with_errors_before(0.3), "errors"),
+        4 => (faults.only([Op::Read]).with_flips(0.3), "flips"),
+        _ => (faults.only([Op::Read]).with_truncation(0.3), "truncations"),
+    }
+}
+
+fn draw(rng: &mut Rng, plan: &Plan) -> Episode {
+    let process = usize::try_from(rng.below(PROCESSES as u64)).unwrap();
+    let zone = usize::try_from(rng.below(ZONES as u64)).unwrap();
+    match rng.below(20) {
+        0..5 => Episode::Crash { process, steps: 1 + rng.below(200) },
+        5..8 => Episode::Stop { process, steps: 1 + rng.below(200), pause: LEASE + LEASE.mul_f64(3.0 * rng.below(100) as f64 / 100.0) },
+        8 => Episode::Restart { process },
+        9..11 => Episode::Policy,
+        11 => Episode::Reconcile { process },
+        12 => Episode::Partition { process, zone, trouble: trouble(rng) },
+        13..15 => Episode::Zone { zone, trouble: trouble(rng) },
+        15..17 => {
+            let (plan, name) = faults(rng, plan);
+            Episode::Faults { zone, plan, name }
+        }
+        17 => Episode::Ledger { process, trouble: trouble(rng) },
+        18 => Episode::Metadata { process, trouble: trouble(rng) },
+        _ => Episode::Rot { zone },
+    }
+}
+
+/// All that goes wrong in a run.
+pub(super) async fn run(world: Arc<World>, orders: Orders) {
+    let mut rng = Rng::new(world.seed ^ 0x0bad);
+    let mut episodes = Vec::new();
+    for _ in 0..world.plan.episodes {
+        let start = Duration::from_millis(rng.below(u64::try_from(ACTIVE.as_millis()).unwrap()));
+        let length = Duration::from_millis(500 + rng.below(15_000));
+        let episode = draw(&mut rng, &world.plan);
+        let (world, orders) = (Arc::clone(&world), orders.clone());
+        episodes.push(tokio::spawn(async move {
+            tokio::time::sleep(start).await;
+            happen(&world, &orders, episode, length.min(ACTIVE - start)).await;
+        }));
+    }
+    for episode in episodes {
+        episode.await.unwrap();
+    }
+}
+
+async fn happen(world: &Arc<World>, orders: &Orders, episode: Episode, length: Duration) {
+    world.say(format_args!("* {episode:?} for {length:?}"));
+    let for_a_while = |links: Vec<Arc<super::link::Link>>, trouble: Trouble| async move {
+        links.iter().for_each(|link| link.set(trouble));
+        tokio::time::sleep(length).await;
+        links.iter().for_each(|link| link.set(Trouble::None));
+    };
+    match episode {
+        Episode::Crash { process, steps } => {
+            if let Some(running) = world.running(process) {
+                running.life.kill_after(steps);
+                world.count("crashes", 1);
+            }
+        }
+        Episode::Stop { process, steps, pause } => {
+            if let Some(running) = world.running(process) {
+                running.life.stop_after(steps, pause);
+            }
+        }
+        Episode::Restart { process } => drop(orders[process].send(())),
+        Episode::Policy => {
+            {
+                let mut policy = world.policy.lock().unwrap();
+                if *policy + 1 == world.plan.policies.len() {
+                    return;
+                }
+                *policy += 1;
+            }
+            world.note("policy changes", "");
+            for order in orders {
+                let _ = order.send(());
+                let pause = world.rng().below(4_000);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+        }
+        Episode::Reconcile { process } => {
+            if let Some(running) = world.running(process) {
+                let reconciled = tokio::select! {
+                    biased;
+                    reconciled = running.store.reconcile_policies() => reconciled,
+                    () = running.life.died() => return,
+                };
+                world.note("reconciliations", format_args!("{reconciled:?}"));
+            }
+        }
+        Episode::Partition { process, zone, trouble } => {
+            for_a_while(vec![Arc::clone(&world.links[process][zone])], trouble).await;
+        }
+        Episode::Zone { zone, trouble } => {
+            for_a_while(world.links.iter().map(|links| Arc::clone(&links[zone])).collect(), trouble).await;
+        }
+        Episode::Faults { zone, plan, name } => {
+            world.count(name, 1);
+            world.zones[zone].set_plan(plan);
+            tokio::time::sleep(length).await;
+            world.zones[zone].set_plan(FaultPlan::default());
+        }
+        Episode::Ledger { process, trouble } => for_a_while(vec![Arc::clone(&world.ledger_links[process])], trouble).await,
+        Episode::Metadata { process, trouble } => for_a_while(vec![Arc::clone(&world.metadata_links[process])], trouble).await,
+        Episode::Rot { zone } => rot(world, zone),
+    }
+}
+
+/// Turns a bit of a copy that is not the only good one, in any zone that may have to do without the others.
+fn rot(world: &World, zone: usize) {
+    if world.plan.honest {
+        return;
+    }
+    // Where a copy may come to be the only one that is wanted, nobody would notice before the others are gone.
+    let alone = |rule: &replication::PolicyRule| (0..ZONES).all(|other| (other == zone) == rule.zones().contains(ZONE_NAMES[other]));
+    if world.plan.policies.iter().any(|policy| policy.rules().iter().any(alone)) {
+        return;
+    }
+    let others = |digest: &registry_core::Digest| (0..ZONES).filter(|other| *other != zone && world.is_good(*other, digest)).count();
+    let everywhere = |digest: &&registry_core::Digest| world.is_good(zone, digest) && others(digest) == ZONES - 1;
+    if let Some(digest) = world.blobs.iter().find(everywhere) {
+        world.note("rot", format_args!("{} in zone {zone}", world.name_of(digest)));
+        world.media[zone].rot(digest);
+    }
+}

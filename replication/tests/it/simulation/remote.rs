@@ -1,0 +1,342 @@
+//! [`Remote`]: a zone, the ledger or the metadata as one process has it: behind its [`Link`], and gone with its [`Life`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use registry_core::blob::*;
+use registry_core::metadata::*;
+use registry_core::{BlobStore, BlobUpload, Digest, Error, ErrorKind, MetadataStore, Reference, RepositoryName, Result, Tag, Timestamp};
+use replication::ledger::{self, *};
+
+use super::life::Life;
+use super::link::Link;
+
+/// What is at the other end of a link.
+#[derive(Debug)]
+pub(super) struct Remote<S> {
+    life: Arc<Life>,
+    link: Arc<Link>,
+    inner: S,
+}
+
+impl<S: Clone> Clone for Remote<S> {
+    fn clone(&self) -> Self {
+        Self { life: Arc::clone(&self.life), link: Arc::clone(&self.link), inner: self.inner.clone() }
+    }
+}
+
+impl<S> Remote<S> {
+    pub(super) fn new(life: &Arc<Life>, link: &Arc<Link>, inner: S) -> Self {
+        Self { life: Arc::clone(life), link: Arc::clone(link), inner }
+    }
+
+    async fn out(&self) -> Result<()> {
+        self.life.step().await;
+        self.link.out().await
+    }
+
+    async fn back(&self) -> Result<()> {
+        let back = self.link.back().await;
+        self.life.step().await;
+        back
+    }
+}
+
+/// A question: it takes effect while the caller waits, or not at all.
+macro_rules! ask {
+    ($self:ident, $call:expr) => {{
+        $self.out().await?;
+        let result = $call.await;
+        $self.back().await?;
+        result
+    }};
+}
+
+/// A request that takes effect even if the caller is gone by then.
+macro_rules! send {
+    ($self:ident, $effect:expr) => {{
+        $self.out().await?;
+        let result = $self.link.arrive($effect).await;
+        $self.back().await?;
+        result
+    }};
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl BlobStore for Remote<Arc<dyn BlobStore>> {
+    async fn stat(&self, digest: &Digest) -> Result<BlobInfo> {
+        ask!(self, self.inner.stat(digest))
+    }
+
+    async fn read(&self, digest: &Digest, options: ReadOptions) -> Result<BlobReader> {
+        let mut reader = ask!(self, self.inner.read(digest, options))?;
+        let (life, link) = (Arc::clone(&self.life), Arc::clone(&self.link));
+        reader.stream = Box::pin(stream::unfold(reader.stream, move |mut chunks| {
+            let (life, link) = (Arc::clone(&life), Arc::clone(&link));
+            async move {
+                life.step().await;
+                if let Err(error) = link.back().await {
+                    return Some((Err(error.with_kind(ErrorKind::Interrupted)), stream::empty().boxed()));
+                }
+                Some((chunks.next().await?, chunks))
+            }
+        }));
+        Ok(reader)
+    }
+
+    async fn begin(&self, options: WriteOptions) -> Result<Box<dyn BlobUpload>> {
+        let upload = ask!(self, self.inner.begin(options))?;
+        Ok(Box::new(RemoteUpload::new(self, upload)))
+    }
+
+    async fn resume(&self, options: ResumeOptions) -> Result<Box<dyn BlobUpload>> {
+        let inner = Arc::clone(&self.inner);
+        let upload = send!(self, async move { inner.resume(options).await })?;
+        Ok(Box::new(RemoteUpload::new(self, upload)))
+    }
+
+    async fn put(&self, digest: &Digest, options: WriteOptions, mut content: ByteStream) -> Result<BlobInfo> {
+        self.out().await?;
+        let mut chunks = Vec::new();
+        while let Some(chunk) = content.next().await {
+            // The end of the content is as much the process's as its beginning: one that is dead sends no more.
+            self.life.step().await;
+            let broken = chunk.is_err();
+            chunks.push(chunk);
+            if broken {
+                break;
+            }
+            self.link.out().await?;
+        }
+        self.life.step().await;
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        let result = self.link.arrive(async move { inner.put(&digest, options, Box::pin(stream::iter(chunks))).await }).await;
+        self.back().await?;
+        result
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<()> {
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        send!(self, async move { inner.delete(&digest).await })
+    }
+
+    async fn delete_before(&self, digest: &Digest, deadline: Instant) -> Result<()> {
+        self.out().await?;
+        // In time when it is sent; when it takes effect is another matter.
+        if tokio::time::Instant::now().into_std() >= deadline {
+            return Err(Error::new(ErrorKind::TimedOut, "too late to delete").with_key(digest));
+        }
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        let result = self.link.arrive(async move { inner.delete(&digest).await }).await;
+        self.back().await?;
+        result
+    }
+
+    fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo> {
+        let listed = async move { self.out().await.map(|()| self.inner.list(options)) };
+        opened(listed)
+    }
+
+    fn uploads(&self, older_than: Timestamp) -> ItemStream<'_, PendingUpload> {
+        let listed = async move { self.out().await.map(|()| self.inner.uploads(older_than)) };
+        opened(listed)
+    }
+
+    async fn discard(&self, id: &str) -> Result<()> {
+        let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
+        send!(self, async move { inner.discard(&id).await })
+    }
+
+    async fn download_url(&self, method: &http::Method, digest: &Digest, options: DownloadOptions) -> Result<Option<http::Uri>> {
+        ask!(self, self.inner.download_url(method, digest, options))
+    }
+
+    async fn retain(&self, digest: &Digest, scope: &str) -> Result<()> {
+        ask!(self, self.inner.retain(digest, scope))
+    }
+
+    async fn release(&self, digest: &Digest, scope: &str) -> Result<()> {
+        ask!(self, self.inner.release(digest, scope))
+    }
+
+    async fn await_copies(&self, digests: &[Digest], scope: &str) -> Result<Assurance> {
+        ask!(self, self.inner.await_copies(digests, scope))
+    }
+
+    fn named(&self) -> Option<&dyn NamedObjects> {
+        Some(self)
+    }
+
+    async fn probe(&self) -> ProbeReport {
+        self.inner.probe().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+}
+
+fn opened<'a, T: Send + 'a>(listed: impl Future<Output = Result<ItemStream<'a, T>>> + Send + 'a) -> ItemStream<'a, T> {
+    Box::pin(stream::once(listed).flat_map(|opened| match opened {
+        Ok(items) => items,
+        Err(error) => stream::iter([Err(error)]).boxed(),
+    }))
+}
+
+impl Remote<Arc<dyn BlobStore>> {
+    fn objects(&self) -> Result<&dyn NamedObjects> {
+        self.inner.named().ok_or_else(|| Error::new(ErrorKind::Unsupported, "no named objects"))
+    }
+}
+
+#[async_trait]
+impl NamedObjects for Remote<Arc<dyn BlobStore>> {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        ask!(self, self.objects()?.get(name))
+    }
+
+    async fn put(&self, name: &str, value: Bytes) -> Result<()> {
+        ask!(self, self.objects()?.put(name, value))
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        ask!(self, self.objects()?.delete(name))
+    }
+
+    fn list(&self, prefix: &str) -> ItemStream<'_, NamedObjectInfo> {
+        match self.objects() {
+            Ok(objects) => objects.list(prefix),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
+    }
+}
+
+/// An upload into a zone: its calls take effect even if it has been dropped by then.
+#[derive(Debug)]
+struct RemoteUpload {
+    remote: Remote<()>,
+    inner: Arc<tokio::sync::Mutex<Option<Box<dyn BlobUpload>>>>,
+    offset: u64,
+}
+
+fn dropped() -> Error {
+    Error::new(ErrorKind::Internal, "the upload was aborted")
+}
+
+impl RemoteUpload {
+    fn new<S>(remote: &Remote<S>, upload: Box<dyn BlobUpload>) -> Self {
+        let offset = upload.offset();
+        Self { remote: Remote::new(&remote.life, &remote.link, ()), inner: Arc::new(tokio::sync::Mutex::new(Some(upload))), offset }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl BlobUpload for RemoteUpload {
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        let (inner, remote) = (Arc::clone(&self.inner), &self.remote);
+        let len = chunk.len() as u64;
+        let written = send!(remote, async move { inner.lock().await.as_mut().ok_or_else(dropped)?.write(chunk).await });
+        if written.is_ok() {
+            self.offset += len;
+        }
+        written
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    async fn suspend(&mut self) -> Result<UploadToken> {
+        let (inner, remote) = (Arc::clone(&self.inner), &self.remote);
+        send!(remote, async move { inner.lock().await.as_mut().ok_or_else(dropped)?.suspend().await })
+    }
+
+    async fn commit(&mut self, digest: &Digest) -> Result<BlobInfo> {
+        let (inner, remote, digest) = (Arc::clone(&self.inner), &self.remote, *digest);
+        send!(remote, async move { inner.lock().await.as_mut().ok_or_else(dropped)?.commit(&digest).await })
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        let (inner, remote) = (Arc::clone(&self.inner), &self.remote);
+        send!(remote, async move {
+            match inner.lock().await.take() {
+                Some(upload) => upload.abort().await,
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+macro_rules! rows {
+    ($contract:ident: $(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl $contract for Remote<Arc<dyn $contract>> {
+            $(async fn $name(&self, $($arg: $type),*) -> Result<$result> {
+                ask!(self, self.inner.$name($($arg),*))
+            })*
+        }
+    };
+}
+
+rows! { MetadataStore:
+    fn intend_blob(digest: &Digest) -> registry_core::metadata::Intent;
+    fn link_blob(link: LinkBlob) -> ();
+    fn mount_blob(mount: MountBlob) -> Option<BlobLink>;
+    fn unlink_blob(repository: &RepositoryName, digest: &Digest) -> bool;
+    fn blob_link(repository: &RepositoryName, digest: &Digest) -> Option<BlobLink>;
+    fn rely_on_blob(repository: &RepositoryName, digest: &Digest, at_most_every: Duration) -> Option<BlobLink>;
+    fn holders(digest: &Digest) -> Vec<RepositoryName>;
+    fn held_blobs(after: Option<&Digest>, limit: u32) -> Vec<HeldBlob>;
+    fn observe_blob(digest: &Digest, observation: Observation) -> ();
+    fn create_upload(upload: NewUpload) -> ();
+    fn open_upload(key: &UploadKey, offset: Option<u64>) -> OpenUpload;
+    fn save_upload(key: &UploadKey, epoch: u64, offset: u64, token: Bytes) -> ();
+    fn upload(key: &UploadKey) -> UploadSession;
+    fn cancel_upload(key: &UploadKey) -> OpenUpload;
+    fn expire_uploads(idle: Duration, keep_finished: Duration, limit: u32) -> u32;
+    fn put_manifest(manifest: PutManifest) -> ();
+    fn manifest(repository: &RepositoryName, reference: &Reference) -> Option<StoredManifest>;
+    fn delete_manifest(repository: &RepositoryName, digest: &Digest) -> bool;
+    fn delete_tag(repository: &RepositoryName, tag: &Tag) -> bool;
+    fn tags(repository: &RepositoryName, page: &Page) -> Option<Vec<Tag>>;
+    fn repositories(page: &Page) -> Vec<RepositoryName>;
+    fn referrers(query: &ReferrersQuery) -> Vec<Referrer>;
+    fn expire_links(sweep: &Sweep) -> SweepPage<(RepositoryName, Digest)>;
+    fn condemn_blobs(sweep: &Sweep) -> SweepPage<Digest>;
+    fn condemn(digests: &[Digest], grace: Duration) -> Vec<Digest>;
+    fn claim_deletions(trash_delay: Duration, lease: Duration, limit: u32) -> Vec<Deletion>;
+    fn renew_deletion(deletion: &Deletion, lease: Duration) -> ();
+    fn complete_deletion(deletion: &Deletion) -> ();
+    fn preview_collection(grace: Duration) -> GcPreview;
+    fn tidy(keep_events: Duration) -> ();
+    fn events(after: u64, limit: u32) -> Vec<Event>;
+    fn ping() -> ();
+}
+
+rows! { PlacementLedger:
+    fn register_zone(zone: &ZoneRecord) -> ();
+    fn zones() -> Vec<ZoneRecord>;
+    fn intend(digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> ledger::Intent;
+    fn committed(commit: &Commit) -> ();
+    fn condemn(digest: &Digest, untouched_since: Option<Timestamp>, trash_delay: Duration, zones: &[ZoneId]) -> ();
+    fn retain(digest: &Digest, targets: &[ZoneId]) -> bool;
+    fn retarget(digest: &Digest, retarget: &Retarget) -> bool;
+    fn placements(digests: &[Digest]) -> Vec<Placement>;
+    fn observe(digest: &Digest, zone: &ZoneId, generation: u64, sighting: &Sighting) -> ();
+    fn stray(digest: &Digest, zone: &ZoneId) -> ();
+    fn claim(claim: &Claim) -> Vec<Task>;
+    fn renew(task: &Task, lease: Duration, progress: Option<Bytes>) -> ();
+    fn complete(task: &Task, outcome: &Outcome) -> Duration;
+    fn defer(task: &Task, delay: Duration, error: &str) -> ();
+    fn replay(zone: Option<&ZoneId>) -> u64;
+    fn backlog() -> Vec<Backlog>;
+    fn totals() -> Vec<Totals>;
+    fn list(list: &ListPlacements) -> Vec<Placement>;
+    fn tidy(keep: Duration, limit: u32) -> u32;
+}
