@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use registry_core::metadata::HeldBlob;
-use registry_core::{Error, ErrorKind, RepositoryName, Result};
+use registry_core::{Error, ErrorKind, MetadataStore, RepositoryName, Result};
 
 use crate::cluster::{Cluster, is_visible};
-use crate::ledger::{Desired, Placement, Retarget, Sighting, ZoneId};
+use crate::ledger::{Desired, Placement, Retarget, Sighting};
 use crate::store::ReplicatedStore;
 
 /// Blobs that are compared at a time.
@@ -53,7 +53,7 @@ pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
         }
         for held in &page {
             report.blobs += 1;
-            blob(cluster, held, placements.get(&held.digest).map_or(&[][..], Vec::as_slice), &mut report).await?;
+            blob(cluster, &**metadata, held, placements.get(&held.digest).map_or(&[][..], Vec::as_slice), &mut report).await?;
         }
         if page.len() < PAGE as usize {
             return Ok(report);
@@ -63,13 +63,19 @@ pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
     }
 }
 
-async fn blob(cluster: &Arc<Cluster>, held: &HeldBlob, placements: &[Placement], report: &mut ReconcileReport) -> Result<()> {
+async fn blob(
+    cluster: &Arc<Cluster>,
+    metadata: &dyn MetadataStore,
+    held: &HeldBlob,
+    placements: &[Placement],
+    report: &mut ReconcileReport,
+) -> Result<()> {
     let targets = cluster.union(held.repositories.iter().map(RepositoryName::as_str));
     if targets.is_empty() {
         return Ok(());
     }
     if !is_visible(placements) {
-        return adopt(cluster, held, &targets, report).await;
+        return adopt(cluster, metadata, held, report).await;
     }
     let mut desired: Vec<_> =
         placements.iter().filter(|placement| placement.desired == Desired::Present).map(|placement| placement.zone.clone()).collect();
@@ -90,8 +96,20 @@ async fn blob(cluster: &Arc<Cluster>, held: &HeldBlob, placements: &[Placement],
 }
 
 /// A blob that the ledger does not know, or has given up, although somebody holds it: wherever it is, it is verified, and copied from there.
-async fn adopt(cluster: &Arc<Cluster>, held: &HeldBlob, targets: &[ZoneId], report: &mut ReconcileReport) -> Result<()> {
+async fn adopt(cluster: &Arc<Cluster>, metadata: &dyn MetadataStore, held: &HeldBlob, report: &mut ReconcileReport) -> Result<()> {
     let digest = &held.digest;
+    // It may have been let go, and collected, since it was listed. Whoever brings it back leaves a row for garbage collection, as a writer does: without
+    // one nobody would ever delete what comes back here.
+    match metadata.intend_blob(digest).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::Unavailable && error.retry_after().is_some() => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let holders = metadata.holders(digest).await?;
+    let targets = cluster.union(holders.iter().map(RepositoryName::as_str));
+    if targets.is_empty() {
+        return Ok(());
+    }
     let mut found = Vec::new();
     let mut unasked = false;
     for member in &cluster.members {
@@ -110,7 +128,7 @@ async fn adopt(cluster: &Arc<Cluster>, held: &HeldBlob, targets: &[ZoneId], repo
         return Ok(());
     }
     // Where it is it may not be wanted; the next comparison sees to that, once it is where it is.
-    let mut zones = targets.to_vec();
+    let mut zones = targets.clone();
     zones.extend(found.iter().map(|(zone, _)| zone.clone()).filter(|zone| !targets.contains(zone)));
     let intent = cluster.ledger.intend(digest, Some(held.size), &zones).await?;
     for (zone, size) in found {
