@@ -9,16 +9,17 @@ use registry_core::blob::{ByteRange, ByteStream};
 use registry_core::metadata::UploadKey;
 use registry_core::testing::Rng;
 use registry_core::{Algorithm, Digest, Error, ErrorKind, Reference, Result};
+use replication::ledger::{Desired, Observed, Placement};
 use tokio::time::Instant;
 
 use super::plan::{ACTIVE, PROCESSES, REPOSITORIES};
 use super::world::{Image, Running, World, repository};
 
 /// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a client may rely on what it was told of a blob. A HEAD is noted only now and then.
-const RELIABLE: Duration = Duration::from_secs(15);
+const RELIABLE: Duration = Duration::from_secs(7);
 
 /// How a request ended for its client.
 #[derive(Debug)]
@@ -140,12 +141,13 @@ impl Client {
         while Instant::now() < end {
             let index = self.below(REPOSITORIES.len());
             match self.rng.below(100) {
-                0..35 => self.push_image(index).await,
-                35..45 => self.push_only(index).await,
-                45..70 => self.pull().await,
-                70..80 => self.delete_manifest().await,
-                80..85 => self.delete_blob(index).await,
-                85..90 => self.abandon(index).await,
+                0..25 => self.push_image(index).await,
+                25..35 => self.push_only(index).await,
+                35..50 => self.push_what_goes().await,
+                50..65 => self.pull().await,
+                65..82 => self.delete_manifest().await,
+                82..90 => self.delete_blob(index).await,
+                90..95 => self.abandon(index).await,
                 _ => self.look(index).await,
             }
             self.pause(3_000).await;
@@ -375,13 +377,28 @@ impl Client {
         if !self.ensure(index, &digest).await {
             return;
         }
-        self.pause(8_000).await;
+        self.pause(4_000).await;
         let read = self.read(index, &digest).await;
         let undisturbed = deletes(&self.world) == before && before.0 == 0 && start.elapsed() < RELIABLE;
         if let Err(failed) = read
             && undisturbed
         {
             self.complain("pull of what was just pushed", &failed);
+        }
+    }
+
+    /// A blob some copy of which is being deleted at this moment, or is about to be, into any repository.
+    async fn push_what_goes(&mut self) {
+        for _ in 0..100 {
+            let going = |row: &Placement| row.desired == Desired::Absent && row.observed != Observed::Absent;
+            let world = Arc::clone(&self.world);
+            let going = world.all_placements().into_iter().find(|row| row.observed == Observed::Deleting || going(row));
+            if let Some(index) = going.and_then(|row| world.blobs.iter().position(|blob| *blob == row.digest)) {
+                let repository = self.below(REPOSITORIES.len());
+                self.ensure(repository, &world.blobs[index]).await;
+                return;
+            }
+            self.pause(100).await;
         }
     }
 

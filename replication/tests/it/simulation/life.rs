@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::plan::LONG;
+
 /// One run of a process, from its start to its death.
 #[derive(Debug)]
 pub(super) struct Life {
@@ -16,14 +18,38 @@ pub(super) struct Life {
     died: Notify,
 }
 
+/// When something happens to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// So many steps on.
+    Steps(u64),
+    /// At the next step of this name, once `skip` of them have passed. Each call has two: before it is made, and after it was answered.
+    At { step: &'static str, skip: u64 },
+}
+
+impl When {
+    /// Whether it is now.
+    fn is_now(&mut self, name: &str) -> bool {
+        let left = match self {
+            Self::Steps(left) => left,
+            Self::At { step, .. } if *step != name => return false,
+            Self::At { skip, .. } => skip,
+        };
+        let now = *left == 0;
+        *left = left.saturating_sub(1);
+        now
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    steps: u64,
     dead: bool,
-    kill_at: Option<u64>,
-    stop_at: Option<(u64, Duration)>,
+    kill: Option<When>,
+    stop: Option<(When, Duration)>,
     stopped_until: Option<Instant>,
     stops: u64,
+    /// It stood still for longer than anybody may: from then on it is only stopped in an orderly way.
+    spared: bool,
 }
 
 impl Life {
@@ -35,22 +61,20 @@ impl Life {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many steps from now it is killed.
-    pub(super) fn kill_after(&self, steps: u64) {
-        let mut state = self.lock();
-        state.kill_at = Some(state.steps + steps.max(1));
+    /// It is to be killed then.
+    pub(super) fn kill_at(&self, when: When) {
+        self.lock().kill = Some(when);
     }
 
-    /// So many steps from now it stands still for so long.
-    pub(super) fn stop_after(&self, steps: u64, pause: Duration) {
-        let mut state = self.lock();
-        state.stop_at = Some((state.steps + steps.max(1), pause));
+    /// It is to stand still then, for so long.
+    pub(super) fn stop_at(&self, when: When, pause: Duration) {
+        self.lock().stop = Some((when, pause));
     }
 
     /// Nothing is to happen to it any more.
     pub(super) fn spare(&self) {
         let mut state = self.lock();
-        (state.kill_at, state.stop_at) = (None, None);
+        (state.kill, state.stop, state.spared) = (None, None, true);
     }
 
     /// Kills it now.
@@ -80,20 +104,28 @@ impl Life {
     }
 
     /// A step: never returns if this is where it dies.
-    pub(super) async fn step(&self) {
+    pub(super) async fn step(&self, name: &str) {
+        let dies = {
+            let mut state = self.lock();
+            let dies = !state.spared && state.kill.as_mut().is_some_and(|when| when.is_now(name));
+            if dies && !state.dead {
+                state.dead = true;
+                self.died.notify_waiters();
+            }
+            if let Some((_, pause)) = state.stop.take_if(|(when, _)| when.is_now(name)) {
+                state.stopped_until = Some(Instant::now() + pause);
+                state.stops += 1;
+                state.spared |= pause > LONG;
+            }
+            state.dead
+        };
+        if dies {
+            std::future::pending::<()>().await;
+        }
+        // Whoever waits here may be dead, or be stopped again, when it goes on.
         loop {
             let until = {
-                let mut state = self.lock();
-                state.steps += 1;
-                if state.kill_at.is_some_and(|at| at <= state.steps) && !state.dead {
-                    state.dead = true;
-                    self.died.notify_waiters();
-                }
-                let steps = state.steps;
-                if let Some((_, pause)) = state.stop_at.take_if(|(at, _)| *at <= steps) {
-                    state.stopped_until = Some(Instant::now() + pause);
-                    state.stops += 1;
-                }
+                let state = self.lock();
                 if state.dead { None } else { Some(state.stopped_until.filter(|until| *until > Instant::now())) }
             };
             match until {

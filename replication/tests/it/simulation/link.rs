@@ -8,10 +8,10 @@ use registry_core::testing::Rng;
 use registry_core::{Error, ErrorKind, Result};
 
 /// How long it takes until a connection that nothing comes through is given up by the system underneath.
-const RESET: Duration = Duration::from_secs(12);
+const RESET: Duration = Duration::from_secs(6);
 
 /// The longest that a request is on its way: what was sent has arrived by then, or never does. Less than a lease, as the fence supposes.
-pub(super) const LATEST: Duration = Duration::from_millis(3_400);
+pub(super) const LATEST: Duration = Duration::from_millis(1_700);
 
 /// What is wrong with a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -99,7 +99,7 @@ impl Link {
     /// A request that was sent and takes effect whatever becomes of its sender, now and then quite late.
     pub(super) async fn arrive<T: Send + 'static>(&self, effect: impl Future<Output = T> + Send + 'static) -> T {
         let latest = u64::try_from(LATEST.as_millis()).unwrap_or(0);
-        let late = self.draw(|rng| rng.chance(0.03).then(|| rng.below(latest)).unwrap_or_else(|| rng.below(5)));
+        let late = self.draw(|rng| rng.chance(0.05).then(|| rng.below(latest)).unwrap_or_else(|| rng.below(5)));
         let on_the_wire = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(late)).await;
             effect.await

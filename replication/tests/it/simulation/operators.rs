@@ -6,8 +6,9 @@ use std::time::Duration;
 use registry_core::testing::{FaultPlan, Op, Rng};
 use tokio::sync::mpsc;
 
+use super::life::When;
 use super::link::Trouble;
-use super::plan::{ACTIVE, LEASE, PROCESSES, Plan, ZONE_NAMES, ZONES};
+use super::plan::{ACTIVE, LEASE, LONG, PROCESSES, Plan, ZONE_NAMES, ZONES};
 use super::world::World;
 
 /// Orders to each process's supervisor.
@@ -16,15 +17,15 @@ pub(super) type Orders = Vec<mpsc::UnboundedSender<()>>;
 /// Something that goes wrong for a while.
 #[derive(Clone, Debug)]
 enum Episode {
-    /// A process dies so many steps on.
+    /// A process dies.
     Crash {
         process: usize,
-        steps: u64,
+        when: When,
     },
-    /// A process stands still, so many steps on.
+    /// A process stands still.
     Stop {
         process: usize,
-        steps: u64,
+        when: When,
         pause: Duration,
     },
     /// An orderly restart.
@@ -90,12 +91,49 @@ fn faults(rng: &mut Rng, plan: &Plan) -> (FaultPlan, &'static str) {
     }
 }
 
+/// Steps that are worth being met at.
+const STEPS: [&str; 19] = [
+    "put",
+    "write",
+    "suspend",
+    "resume",
+    "commit",
+    "delete_before",
+    "discard",
+    "intend",
+    "committed",
+    "condemn",
+    "retain",
+    "retarget",
+    "claim",
+    "renew",
+    "complete",
+    "defer",
+    "intend_blob",
+    "link_blob",
+    "put_manifest",
+];
+
+fn when(rng: &mut Rng) -> When {
+    if rng.chance(0.4) {
+        return When::Steps(rng.below(200));
+    }
+    let step = STEPS[usize::try_from(rng.below(STEPS.len() as u64)).unwrap()];
+    When::At { step, skip: rng.below(6) }
+}
+
+/// Longer than a lease; now and then longer than anybody may.
+fn pause(rng: &mut Rng) -> Duration {
+    let leases = 1.0 + 3.0 * rng.below(100) as f64 / 100.0;
+    if rng.chance(0.3) { LONG + LEASE.mul_f64(2.0 * leases) } else { LEASE.mul_f64(leases) }
+}
+
 fn draw(rng: &mut Rng, plan: &Plan) -> Episode {
     let process = usize::try_from(rng.below(PROCESSES as u64)).unwrap();
     let zone = usize::try_from(rng.below(ZONES as u64)).unwrap();
     match rng.below(20) {
-        0..5 => Episode::Crash { process, steps: 1 + rng.below(200) },
-        5..8 => Episode::Stop { process, steps: 1 + rng.below(200), pause: LEASE + LEASE.mul_f64(3.0 * rng.below(100) as f64 / 100.0) },
+        0..5 => Episode::Crash { process, when: when(rng) },
+        5..8 => Episode::Stop { process, when: when(rng), pause: pause(rng) },
         8 => Episode::Restart { process },
         9..11 => Episode::Policy,
         11 => Episode::Reconcile { process },
@@ -138,15 +176,15 @@ async fn happen(world: &Arc<World>, orders: &Orders, episode: Episode, length: D
         links.iter().for_each(|link| link.set(Trouble::None));
     };
     match episode {
-        Episode::Crash { process, steps } => {
+        Episode::Crash { process, when } => {
             if let Some(running) = world.running(process) {
-                running.life.kill_after(steps);
+                running.life.kill_at(when);
                 world.count("crashes", 1);
             }
         }
-        Episode::Stop { process, steps, pause } => {
+        Episode::Stop { process, when, pause } => {
             if let Some(running) = world.running(process) {
-                running.life.stop_after(steps, pause);
+                running.life.stop_at(when, pause);
             }
         }
         Episode::Restart { process } => drop(orders[process].send(())),

@@ -17,10 +17,12 @@ pub(super) const ACTIVE: Duration = Duration::from_secs(60);
 /// How long it may take afterwards until everything is as it should be.
 pub(super) const SETTLE: Duration = Duration::from_secs(400);
 
-pub(super) const LEASE: Duration = Duration::from_secs(4);
-pub(super) const GRACE: Duration = Duration::from_secs(40);
-pub(super) const NARROW: Duration = Duration::from_secs(30);
-pub(super) const UPLOAD_EXPIRY: Duration = Duration::from_secs(20);
+pub(super) const LEASE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(14);
+pub(super) const NARROW: Duration = Duration::from_secs(10);
+/// A process that stands still for longer than this may overrun any of these times: what it does afterwards may leave something behind if it then dies.
+pub(super) const LONG: Duration = Duration::from_millis(8_500);
+pub(super) const UPLOAD_EXPIRY: Duration = Duration::from_secs(10);
 
 /// What a seed decides beforehand.
 #[derive(Debug)]
@@ -99,24 +101,24 @@ impl Plan {
     /// What each process of it is given.
     pub(super) fn options(&self, seed: u64) -> Options {
         let mut options = Options::default();
-        options.request_timeout = milliseconds(1_500);
-        options.stall_timeout = Duration::from_secs(2);
-        options.commit_timeout = Duration::from_secs(6);
+        options.request_timeout = milliseconds(800);
+        options.stall_timeout = milliseconds(1_200);
+        options.commit_timeout = Duration::from_secs(3);
         options.hedge_after = self.hedge.then_some(milliseconds(100));
         options.probe_interval = Duration::from_secs(5);
         options.reprobe_interval = milliseconds(500);
-        options.deletion_patience = Duration::from_secs(10);
+        options.deletion_patience = Duration::from_secs(5);
         options.trash_delay = self.trash;
         options.narrow_after = NARROW;
         options.lease = LEASE;
-        options.poll_interval = Duration::from_secs(1);
-        options.look_again = Duration::from_secs(3);
+        options.poll_interval = milliseconds(700);
+        options.look_again = Duration::from_secs(2);
         options.backoff = milliseconds(200);
-        options.max_backoff = Duration::from_secs(8);
+        options.max_backoff = Duration::from_secs(5);
         options.copy_whole = 256;
         options.checkpoint = 200;
         options.replay = self.replay;
-        options.reconcile_interval = Duration::from_secs(15);
+        options.reconcile_interval = Duration::from_secs(8);
         options.keep_deleted = Duration::from_secs(20);
         options.seed = Some(seed);
         options

@@ -13,7 +13,7 @@ use super::remote::Remote;
 use super::world::{Running, World};
 
 /// How often a process collects garbage.
-const COLLECT: Duration = Duration::from_secs(4);
+const COLLECT: Duration = Duration::from_secs(2);
 
 /// Keeps a process running, from one death to the next. An order stops it in an orderly way, and starts it with the policy of the day.
 pub(super) async fn supervise(world: Arc<World>, process: usize, mut orders: mpsc::UnboundedReceiver<()>) {
@@ -27,9 +27,9 @@ pub(super) async fn supervise(world: Arc<World>, process: usize, mut orders: mps
             .clock(Arc::clone(&world.clock))
             .verify_reads(VerifyReads::Never)
             .grace(GRACE)
-            .trash_delay(Duration::from_secs(2))
+            .trash_delay(Duration::from_millis(500))
             .delete_lease(LEASE)
-            .deletion_patience(Duration::from_secs(8))
+            .deletion_patience(Duration::from_secs(4))
             .upload_expiry(UPLOAD_EXPIRY)
             .build();
         let workers = store.start();
@@ -54,7 +54,7 @@ pub(super) async fn supervise(world: Arc<World>, process: usize, mut orders: mps
         world.count("stops", life.stops());
         world.note("deaths", &life.name);
         world.processes.lock().unwrap()[process] = None;
-        let pause = world.rng().below(4_000);
+        let pause = world.rng().below(2_000);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
@@ -102,7 +102,7 @@ async fn start(world: &Arc<World>, process: usize, run: u64, policy: usize, life
 
 async fn collect(world: Arc<World>, registry: Registry) {
     loop {
-        let pause = COLLECT.mul_f64(0.5) + Duration::from_millis(world.rng().below(4_000));
+        let pause = COLLECT.mul_f64(0.5) + Duration::from_millis(world.rng().below(2_000));
         tokio::time::sleep(pause).await;
         match registry.collect_garbage(&GcOptions::default()).await {
             Ok(report) => {

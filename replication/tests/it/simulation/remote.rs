@@ -33,34 +33,34 @@ impl<S> Remote<S> {
         Self { life: Arc::clone(life), link: Arc::clone(link), inner }
     }
 
-    async fn out(&self) -> Result<()> {
-        self.life.step().await;
+    async fn out(&self, step: &str) -> Result<()> {
+        self.life.step(step).await;
         self.link.out().await
     }
 
-    async fn back(&self) -> Result<()> {
+    async fn back(&self, step: &str) -> Result<()> {
         let back = self.link.back().await;
-        self.life.step().await;
+        self.life.step(step).await;
         back
     }
 }
 
 /// A question: it takes effect while the caller waits, or not at all.
 macro_rules! ask {
-    ($self:ident, $call:expr) => {{
-        $self.out().await?;
+    ($self:ident, $step:expr, $call:expr) => {{
+        $self.out($step).await?;
         let result = $call.await;
-        $self.back().await?;
+        $self.back($step).await?;
         result
     }};
 }
 
 /// A request that takes effect even if the caller is gone by then.
 macro_rules! send {
-    ($self:ident, $effect:expr) => {{
-        $self.out().await?;
+    ($self:ident, $step:expr, $effect:expr) => {{
+        $self.out($step).await?;
         let result = $self.link.arrive($effect).await;
-        $self.back().await?;
+        $self.back($step).await?;
         result
     }};
 }
@@ -69,16 +69,16 @@ macro_rules! send {
 #[deny(clippy::missing_trait_methods)]
 impl BlobStore for Remote<Arc<dyn BlobStore>> {
     async fn stat(&self, digest: &Digest) -> Result<BlobInfo> {
-        ask!(self, self.inner.stat(digest))
+        ask!(self, "stat", self.inner.stat(digest))
     }
 
     async fn read(&self, digest: &Digest, options: ReadOptions) -> Result<BlobReader> {
-        let mut reader = ask!(self, self.inner.read(digest, options))?;
+        let mut reader = ask!(self, "read", self.inner.read(digest, options))?;
         let (life, link) = (Arc::clone(&self.life), Arc::clone(&self.link));
         reader.stream = Box::pin(stream::unfold(reader.stream, move |mut chunks| {
             let (life, link) = (Arc::clone(&life), Arc::clone(&link));
             async move {
-                life.step().await;
+                life.step("read").await;
                 if let Err(error) = link.back().await {
                     return Some((Err(error.with_kind(ErrorKind::Interrupted)), stream::empty().boxed()));
                 }
@@ -89,22 +89,22 @@ impl BlobStore for Remote<Arc<dyn BlobStore>> {
     }
 
     async fn begin(&self, options: WriteOptions) -> Result<Box<dyn BlobUpload>> {
-        let upload = ask!(self, self.inner.begin(options))?;
+        let upload = ask!(self, "begin", self.inner.begin(options))?;
         Ok(Box::new(RemoteUpload::new(self, upload)))
     }
 
     async fn resume(&self, options: ResumeOptions) -> Result<Box<dyn BlobUpload>> {
         let inner = Arc::clone(&self.inner);
-        let upload = send!(self, async move { inner.resume(options).await })?;
+        let upload = send!(self, "resume", async move { inner.resume(options).await })?;
         Ok(Box::new(RemoteUpload::new(self, upload)))
     }
 
     async fn put(&self, digest: &Digest, options: WriteOptions, mut content: ByteStream) -> Result<BlobInfo> {
-        self.out().await?;
+        self.out("put").await?;
         let mut chunks = Vec::new();
         while let Some(chunk) = content.next().await {
             // The end of the content is as much the process's as its beginning: one that is dead sends no more.
-            self.life.step().await;
+            self.life.step("put").await;
             let broken = chunk.is_err();
             chunks.push(chunk);
             if broken {
@@ -112,59 +112,59 @@ impl BlobStore for Remote<Arc<dyn BlobStore>> {
             }
             self.link.out().await?;
         }
-        self.life.step().await;
+        self.life.step("put").await;
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
         let result = self.link.arrive(async move { inner.put(&digest, options, Box::pin(stream::iter(chunks))).await }).await;
-        self.back().await?;
+        self.back("put").await?;
         result
     }
 
     async fn delete(&self, digest: &Digest) -> Result<()> {
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
-        send!(self, async move { inner.delete(&digest).await })
+        send!(self, "delete", async move { inner.delete(&digest).await })
     }
 
     async fn delete_before(&self, digest: &Digest, deadline: Instant) -> Result<()> {
-        self.out().await?;
+        self.out("delete_before").await?;
         // In time when it is sent; when it takes effect is another matter.
         if tokio::time::Instant::now().into_std() >= deadline {
             return Err(Error::new(ErrorKind::TimedOut, "too late to delete").with_key(digest));
         }
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
         let result = self.link.arrive(async move { inner.delete(&digest).await }).await;
-        self.back().await?;
+        self.back("delete_before").await?;
         result
     }
 
     fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo> {
-        let listed = async move { self.out().await.map(|()| self.inner.list(options)) };
+        let listed = async move { self.out("list").await.map(|()| self.inner.list(options)) };
         opened(listed)
     }
 
     fn uploads(&self, older_than: Timestamp) -> ItemStream<'_, PendingUpload> {
-        let listed = async move { self.out().await.map(|()| self.inner.uploads(older_than)) };
+        let listed = async move { self.out("list").await.map(|()| self.inner.uploads(older_than)) };
         opened(listed)
     }
 
     async fn discard(&self, id: &str) -> Result<()> {
         let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
-        send!(self, async move { inner.discard(&id).await })
+        send!(self, "discard", async move { inner.discard(&id).await })
     }
 
     async fn download_url(&self, method: &http::Method, digest: &Digest, options: DownloadOptions) -> Result<Option<http::Uri>> {
-        ask!(self, self.inner.download_url(method, digest, options))
+        ask!(self, "download_url", self.inner.download_url(method, digest, options))
     }
 
     async fn retain(&self, digest: &Digest, scope: &str) -> Result<()> {
-        ask!(self, self.inner.retain(digest, scope))
+        ask!(self, "retain", self.inner.retain(digest, scope))
     }
 
     async fn release(&self, digest: &Digest, scope: &str) -> Result<()> {
-        ask!(self, self.inner.release(digest, scope))
+        ask!(self, "release", self.inner.release(digest, scope))
     }
 
     async fn await_copies(&self, digests: &[Digest], scope: &str) -> Result<Assurance> {
-        ask!(self, self.inner.await_copies(digests, scope))
+        ask!(self, "await_copies", self.inner.await_copies(digests, scope))
     }
 
     fn named(&self) -> Option<&dyn NamedObjects> {
@@ -196,15 +196,15 @@ impl Remote<Arc<dyn BlobStore>> {
 #[async_trait]
 impl NamedObjects for Remote<Arc<dyn BlobStore>> {
     async fn get(&self, name: &str) -> Result<Option<Bytes>> {
-        ask!(self, self.objects()?.get(name))
+        ask!(self, "named", self.objects()?.get(name))
     }
 
     async fn put(&self, name: &str, value: Bytes) -> Result<()> {
-        ask!(self, self.objects()?.put(name, value))
+        ask!(self, "named", self.objects()?.put(name, value))
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
-        ask!(self, self.objects()?.delete(name))
+        ask!(self, "named", self.objects()?.delete(name))
     }
 
     fn list(&self, prefix: &str) -> ItemStream<'_, NamedObjectInfo> {
@@ -240,7 +240,7 @@ impl BlobUpload for RemoteUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
         let (inner, remote) = (Arc::clone(&self.inner), &self.remote);
         let len = chunk.len() as u64;
-        let written = send!(remote, async move { inner.lock().await.as_mut().ok_or_else(dropped)?.write(chunk).await });
+        let written = send!(remote, "write", async move { inner.lock().await.as_mut().ok_or_else(dropped)?.write(chunk).await });
         if written.is_ok() {
             self.offset += len;
         }
@@ -253,17 +253,17 @@ impl BlobUpload for RemoteUpload {
 
     async fn suspend(&mut self) -> Result<UploadToken> {
         let (inner, remote) = (Arc::clone(&self.inner), &self.remote);
-        send!(remote, async move { inner.lock().await.as_mut().ok_or_else(dropped)?.suspend().await })
+        send!(remote, "suspend", async move { inner.lock().await.as_mut().ok_or_else(dropped)?.suspend().await })
     }
 
     async fn commit(&mut self, digest: &Digest) -> Result<BlobInfo> {
         let (inner, remote, digest) = (Arc::clone(&self.inner), &self.remote, *digest);
-        send!(remote, async move { inner.lock().await.as_mut().ok_or_else(dropped)?.commit(&digest).await })
+        send!(remote, "commit", async move { inner.lock().await.as_mut().ok_or_else(dropped)?.commit(&digest).await })
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {
         let (inner, remote) = (Arc::clone(&self.inner), &self.remote);
-        send!(remote, async move {
+        send!(remote, "abort", async move {
             match inner.lock().await.take() {
                 Some(upload) => upload.abort().await,
                 None => Ok(()),
@@ -278,7 +278,7 @@ macro_rules! rows {
         #[deny(clippy::missing_trait_methods)]
         impl $contract for Remote<Arc<dyn $contract>> {
             $(async fn $name(&self, $($arg: $type),*) -> Result<$result> {
-                ask!(self, self.inner.$name($($arg),*))
+                ask!(self, stringify!($name), self.inner.$name($($arg),*))
             })*
         }
     };
