@@ -76,6 +76,7 @@ async fn start(world: &Arc<World>, process: usize, run: u64, policy: usize, life
         let metadata: Arc<dyn MetadataStore> = Arc::new(Remote::new(life, &world.metadata_links[process], Arc::clone(&world.metadata)));
         let mut builder = ReplicatedStore::builder(ledger)
             .metadata(metadata)
+            .clock(Arc::clone(&world.clock))
             .policy(world.plan.policies[policy].clone())
             .options(world.plan.options(seed));
         if !world.plan.measured {
