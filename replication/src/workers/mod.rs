@@ -7,10 +7,11 @@ mod task;
 mod verify;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -34,31 +35,40 @@ const FIRST_RECONCILE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 #[must_use = "when this is dropped, nothing is copied any more"]
 pub struct Workers {
-    stop: watch::Sender<bool>,
+    stop: Stop,
     tasks: JoinSet<()>,
 }
 
 impl Workers {
     /// Gives back what is in progress, so that others can go on with it at once, and returns when all has ended.
     pub async fn stop(mut self) {
-        let _ = self.stop.send(true);
+        self.stop.set();
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
 /// Says when to stop.
-#[derive(Clone, Debug)]
-pub(crate) struct Stop(watch::Receiver<bool>);
+///
+/// Those who wait are woken in the order in which they began to wait: a `watch` channel would wake them in any, and no simulation could be repeated.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<(AtomicBool, Notify)>);
 
 impl Stop {
+    fn set(&self) {
+        self.0.0.store(true, Ordering::Release);
+        self.0.1.notify_waiters();
+    }
+
     pub(crate) fn is_set(&self) -> bool {
-        *self.0.borrow()
+        self.0.0.load(Ordering::Acquire)
     }
 
     /// Returns when it is time to stop.
     pub(crate) async fn wait(&mut self) {
-        // An error is a sender that is gone: stopped as well.
-        let _ = self.0.wait_for(|stop| *stop).await;
+        let told = self.0.1.notified();
+        if !self.is_set() {
+            told.await;
+        }
     }
 
     /// Sleeps; whether that ended because it is time to stop.
@@ -75,23 +85,20 @@ impl ReplicatedStore {
     /// Starts what goes on in the background: copying, verifying, deleting; probing the zones; comparing what is with the policies. Any number of
     /// processes may do so over the same zones and ledger.
     pub fn start(&self) -> Workers {
-        let (stop, stopped) = watch::channel(false);
+        let stop = Stop::default();
         let mut tasks = JoinSet::new();
         for member in &self.cluster.members {
-            let (cluster, stop) = (Arc::clone(&self.cluster), Stop(stopped.clone()));
-            tasks.spawn(work(cluster, Arc::clone(member), stop));
-            let (cluster, stop) = (Arc::clone(&self.cluster), Stop(stopped.clone()));
-            tasks.spawn(probe(cluster, Arc::clone(member), stop));
+            tasks.spawn(work(Arc::clone(&self.cluster), Arc::clone(member), stop.clone()));
+            tasks.spawn(probe(Arc::clone(&self.cluster), Arc::clone(member), stop.clone()));
         }
-        tasks.spawn(watch_backlog(Arc::clone(&self.cluster), Stop(stopped.clone())));
-        tasks.spawn(reconcile_now_and_then(Arc::clone(&self.cluster), Stop(stopped)));
+        tasks.spawn(watch_backlog(Arc::clone(&self.cluster), stop.clone()));
+        tasks.spawn(reconcile_now_and_then(Arc::clone(&self.cluster), stop.clone()));
         Workers { stop, tasks }
     }
 
     /// Does the work that is due now and that can be done now, in all zones that work, and returns how much there was. For commands beside a server, and for
     /// tests; a server [starts](Self::start) workers.
     pub async fn work_once(&self) -> registry_core::Result<u64> {
-        let (_sender, stopped) = watch::channel(false);
         let mut done = 0;
         loop {
             let mut found = 0;
@@ -101,7 +108,7 @@ impl ReplicatedStore {
                 let mut running = JoinSet::new();
                 for claimed in tasks {
                     let (cluster, member) = (Arc::clone(&self.cluster), Arc::clone(member));
-                    running.spawn(task::run(cluster, member, claimed, Stop(stopped.clone())));
+                    running.spawn(task::run(cluster, member, claimed, Stop::default()));
                 }
                 while running.join_next().await.is_some() {}
             }

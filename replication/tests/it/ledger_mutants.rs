@@ -37,7 +37,6 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::ClaimIgnoresSources, "what_cannot_be_done_is_looked_at_again_later"),
     (Flaw::ClaimIgnoresLimit, "claims_are_limited_and_nobody_elses"),
     (Flaw::ClaimIgnoresLimit, "a_claim_looks_at_a_few_only"),
-    (Flaw::ClaimLooksAgainAtOnce, "what_cannot_be_done_hides_nothing"),
     (Flaw::ClaimLooksAgainAtOnce, "what_cannot_be_done_is_looked_at_again_later"),
     (Flaw::ClaimSharesTasks, "claims_are_limited_and_nobody_elses"),
     (Flaw::ClaimSharesTasks, "many_claimers_share_nothing"),
