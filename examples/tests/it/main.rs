@@ -9,6 +9,7 @@ mod image;
 mod kill;
 mod large;
 mod many;
+mod midstream;
 mod policies;
 mod postgres;
 mod power_loss;
