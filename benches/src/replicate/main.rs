@@ -1,0 +1,103 @@
+//! Measures replication between two directories: how fast one large blob is copied, against `curl` and `sha256sum` in a pipe; how fast many are, against
+//! `rclone sync`; and what a claim of work costs when the ledger has a million rows.
+//!
+//! Both sides of a comparison do their work in turn, on the same file system, within each round.
+//!
+//! ```sh
+//! scripts/bench-replication            # builds, installs rclone and curl if need be, prints the tables
+//! ```
+
+mod claim;
+mod copy;
+mod many;
+mod world;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// What goes wrong here ends the program; nobody branches on it.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// One large blob, against `curl src | tee >(sha256sum) | curl -T- dst`.
+    Copy,
+    /// Memory while blobs of growing size are copied.
+    Memory,
+    /// Many small blobs and some large ones, against `rclone sync`.
+    Many,
+    /// What a claim costs with ever more rows.
+    Claim,
+}
+
+/// Measures replication and prints Markdown tables.
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    /// Rounds; the median, smallest and largest values are reported.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Measure only this; may be given more than once.
+    #[arg(long, value_enum)]
+    only: Vec<Kind>,
+    /// Folder for the zones; a file system in memory by default, so that the disk is not what is measured.
+    #[arg(long, default_value = "/dev/shm")]
+    folder: PathBuf,
+    /// Size in MiB of the large blob.
+    #[arg(long, default_value_t = 1024)]
+    mib: u64,
+    /// The most rows of the ledger.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u64,
+    /// One round of little: to see that it works, not to measure.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = Arguments::parse();
+    if arguments.quick {
+        arguments.rounds = 1;
+        arguments.mib = arguments.mib.min(64);
+        arguments.rows = arguments.rows.min(2_000);
+    }
+    let wanted = |kind| arguments.only.is_empty() || arguments.only.contains(&kind);
+    if wanted(Kind::Copy) {
+        copy::compare(&arguments).await?;
+    }
+    if wanted(Kind::Memory) {
+        copy::memory(&arguments).await?;
+    }
+    if wanted(Kind::Many) {
+        many::compare(&arguments).await?;
+    }
+    if wanted(Kind::Claim) {
+        claim::measure(&arguments).await?;
+    }
+    Ok(())
+}
+
+/// Median, smallest and largest of some times.
+pub(crate) struct Spread(Vec<Duration>);
+
+impl Spread {
+    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
+    pub(crate) fn median(&self) -> Duration {
+        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |at: Option<&Duration>| at.copied().unwrap_or_default().as_secs_f64();
+        write!(f, "{:.3} ({:.3}–{:.3})", self.median().as_secs_f64(), seconds(self.0.first()), seconds(self.0.last()))
+    }
+}
