@@ -47,7 +47,7 @@ pub(crate) async fn open(
     purpose: Purpose,
     metadata: &Arc<SqlMetadataStore>,
 ) -> Result<(Arc<dyn BlobStore>, Option<Zones>), Failure> {
-    let ledger = ledger(metadata);
+    let ledger: Arc<dyn PlacementLedger> = Arc::new(metadata.ledger());
     let served = ledger.zones().await.map_err(no_ledger)?;
     let plain = identity::known(&config.data)?;
     if let [zone] = &config.zones[..]
@@ -136,11 +136,6 @@ fn refused(error: BuildError) -> Failure {
         BuildError::SamePlace(..) => failure.hint("give each [[zone]] a path of its own: two copies in one place are one copy"),
         _ => failure,
     }
-}
-
-/// The ledger of placements: in the same database.
-fn ledger(_metadata: &SqlMetadataStore) -> Arc<dyn PlacementLedger> {
-    Arc::new(MemoryLedger::default())
 }
 
 async fn open_plain(zone: &Zone) -> Result<Arc<dyn BlobStore>, Failure> {

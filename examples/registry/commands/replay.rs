@@ -12,6 +12,7 @@ use crate::stores::{Purpose, Stores};
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only what failed in this zone
+    #[arg(id = "in", value_name = "ZONE")]
     zone: Option<String>,
     /// Print one JSON object
     #[arg(long)]

@@ -59,11 +59,13 @@ fn known(zones: &[Zone], name: &str) -> Result<(), String> {
 
 /// What is closest: by preference, or as measured.
 pub(crate) fn closest(preference: &Given, measured: bool, zones: &[Zone]) -> Result<Closest, ConfigError> {
-    let names = words(&preference.text);
+    let mut names = words(&preference.text);
     for name in &names {
         known(zones, name).map_err(|problem| ConfigError::value(&preference.origin, "storage_preference", problem))?;
     }
     // Zones that are not named come behind, in the order in which they were configured.
+    let rest = zones.iter().filter(|zone| !names.contains(&zone.name)).map(|zone| zone.name.clone()).collect::<Vec<_>>();
+    names.extend(rest);
     Ok(if measured { Closest::Measured } else { Closest::Preference(names) })
 }
 

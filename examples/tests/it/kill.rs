@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::http::{Client, begin_upload, push_blob, push_manifest};
 use crate::image::MANIFEST;
-use crate::process::Server;
+use crate::process::{Server, registry, texts};
 use crate::tools::{large, seed};
+use crate::zones::{blobs, eventually};
 
 /// Clients that push at once, each to a repository of its own.
 const CLIENTS: u64 = 5;
@@ -286,7 +287,7 @@ async fn killed_at_any_moment_it_keeps_all_that_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let journal = Arc::new(Mutex::new(Journal::default()));
-    let mut server = Server::start(&data, &["--log", "warn"]);
+    let mut server = Server::start(&data, &["--log", "warn", "--replication-lease", "3s"]);
     let mut checked = 0;
     for round in 0..rounds {
         let mut clients = JoinSet::new();
@@ -299,7 +300,7 @@ async fn killed_at_any_moment_it_keeps_all_that_it_acknowledged() {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         server.kill();
         clients.join_all().await;
-        server = Server::start(&data, &["--log", "warn"]);
+        server = Server::start(&data, &["--log", "warn", "--replication-lease", "3s"]);
         let mut now = std::mem::take(&mut *journal.lock().unwrap());
         let interrupted = now.uploads.len();
         check(&server.client(), &mut now, checked, &mut rng).await;
@@ -313,6 +314,16 @@ async fn killed_at_any_moment_it_keeps_all_that_it_acknowledged() {
     let mut now = std::mem::take(&mut *journal.lock().unwrap());
     assert!(checked > rounds && !now.manifests.is_empty(), "hardly anything was pushed");
     check(&server.client(), &mut now, 0, &mut rng).await;
+    let (local, remote) = (data.join("local"), data.join("remote"));
+    eventually("all that was acknowledged is copied", || {
+        let copied = blobs(&remote);
+        now.blobs.iter().all(|blob| copied.contains_key(&blob.digest.hex()))
+    });
     server.stop();
-    assert!(nothing_torn(&data.join("local/blobs")) >= now.blobs.len());
+    assert!(nothing_torn(&local.join("blobs")) >= now.blobs.len() && nothing_torn(&remote.join("blobs")) >= now.blobs.len());
+    // What was on its way when it was killed, and never acknowledged, may lie in one of them: nobody holds it.
+    let collect = ["gc", "--gc-grace", "0", "--gc-trash-delay", "0", "--data", data.to_str().unwrap()];
+    let output = registry(dir.path(), &collect);
+    assert!(output.status.success(), "{}", texts(&output).1);
+    assert!(blobs(&local) == blobs(&remote) && blobs(&local).len() > now.manifests.len(), "the zones are not the same");
 }

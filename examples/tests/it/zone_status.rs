@@ -65,9 +65,12 @@ async fn status_tells_how_each_zone_is_and_where_an_image_is() {
     let text = told(&data, &["status", "team/app:all"]);
     assert!(text.contains("yes, 4 of 4") && !text.contains("missing"), "{text}");
 
-    for (image, wanted) in
-        [("team/app:v2", "unknown"), ("other:v1", "unknown"), ("Team/app", "is no image"), ("127.0.0.1:5000/app:v1", "is no image")]
-    {
+    for (image, wanted) in [
+        ("team/app:v2", "no such manifest"),
+        ("other:v1", "no such manifest"),
+        ("Team/app", "is no image"),
+        ("127.0.0.1:5000/app:v1", "is no image"),
+    ] {
         let output = registry(dir.path(), &["status", image, "--data", data.to_str().unwrap()]);
         let errors = texts(&output).1;
         assert!(output.status.code() == Some(1) && errors.contains(wanted), "{image}: {errors}");
