@@ -26,9 +26,9 @@ pub(crate) async fn compare(arguments: &Arguments) -> Result<()> {
         }
         drop(file);
         let start = Instant::now();
-        let pipe =
-            tokio::process::Command::new("bash").args(["-c", PIPE, "pipe"]).arg(&source).arg(world.path("target")).stdin(Stdio::null());
-        let status = { pipe }.status().await?;
+        let mut pipe = tokio::process::Command::new("bash");
+        pipe.args(["-c", PIPE, "pipe"]).arg(&source).arg(world.path("target")).stdin(Stdio::null());
+        let status = pipe.status().await?;
         theirs.push(start.elapsed());
         if !status.success() || std::fs::metadata(world.path("target"))?.len() != content.size {
             return Err("the pipe failed".into());
