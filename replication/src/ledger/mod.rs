@@ -105,7 +105,7 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
 
     /// Bytes of this blob may have come to this zone behind the ledger's back: a writer was overtaken by a deletion. If nobody wants them there they are
     /// deleted (once more): a placement that is absent as desired, or none at all, becomes `Unknown` and due; one that is being deleted is deleted again
-    /// once the fence is past, whatever its deleter says. Nothing happens to one that is desired present.
+    /// once the fence is past, whatever its deleter says. Nothing happens to one that is desired present, or is about to be deleted anyhow.
     async fn stray(&self, digest: &Digest, zone: &ZoneId) -> Result<()>;
 
     // ---- workers ----

@@ -216,15 +216,22 @@ impl Blob {
 
     /// [`stray`](crate::ledger::PlacementLedger::stray).
     pub fn stray(&mut self, zone: &ZoneId, now: Timestamp) {
-        let floor = self.floor;
-        let row = self.rows.entry(zone.clone()).or_insert_with(|| Row::new(Desired::Absent, above(floor, now), now));
-        match (row.desired, row.observed) {
-            (Desired::Present, _) => {}
+        match self.rows.get_mut(zone) {
             // Its deleter is not heard any more, so that it is deleted again once the fence is past.
-            (Desired::Absent, Observed::Deleting) => row.lease = None,
-            (Desired::Absent, _) => {
+            Some(row) if row.desired == Desired::Absent && row.observed == Observed::Deleting => row.lease = None,
+            Some(row) if row.desired == Desired::Absent && row.observed == Observed::Absent => {
                 row.observed = Observed::Unknown;
                 row.reschedule(now, now);
+            }
+            // It is wanted, or about to go anyhow; a good copy until then, since right bytes cannot make it worse.
+            Some(_) => {}
+            None => {
+                if self.rows.is_empty() {
+                    self.touch(now);
+                }
+                let mut row = Row::new(Desired::Absent, above(self.floor, now), now);
+                row.due_at = Some(now);
+                self.rows.insert(zone.clone(), row);
             }
         }
     }

@@ -189,7 +189,11 @@ cases! {
         what_is_found_and_not_desired_is_passed_over,
         sightings_under_an_old_generation_are_passed_over,
         sightings_of_what_is_claimed_are_passed_over,
-        a_condemned_copy_under_suspicion_is_kept_as_long;
+        a_condemned_copy_under_suspicion_is_kept_as_long,
+        what_is_found_after_a_dead_deleter_is_verified,
+        stray_bytes_are_deleted,
+        stray_bytes_are_deleted_after_the_delete_at_hand,
+        stray_bytes_of_what_is_wanted_or_condemned_change_nothing;
     claiming:
         a_copy_is_claimed_where_a_source_can_be_read,
         a_suspect_is_claimed_without_a_source,
@@ -215,6 +219,8 @@ cases! {
         a_wrong_copy_that_is_the_last_is_kept,
         a_missing_copy_is_made_again,
         a_deleted_copy_is_absent,
+        a_spared_copy_is_what_it_was,
+        a_spared_copy_that_is_wanted_again_is_kept,
         a_delete_ends_by_a_delete_only;
     fencing:
         nobody_writes_while_it_is_being_deleted,

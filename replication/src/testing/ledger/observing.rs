@@ -1,8 +1,10 @@
 //! What readers see, which may only lower trust.
 
+use registry_core::ErrorKind;
+
 use super::Fixture;
-use super::kit::{FENCE, MINUTE, SECOND, SIZE, TRASH, blob, zone};
-use crate::ledger::{Observed, Outcome, Placement, Sighting, TaskKind};
+use super::kit::{FENCE, MINUTE, SECOND, SIZE, TRASH, blob, fails, retarget, zone};
+use crate::ledger::{Desired, Observed, Outcome, Placement, Sighting, TaskKind};
 
 pub(super) async fn suspicion_lowers_trust(f: Fixture) {
     let digest = blob("layer");
@@ -131,4 +133,76 @@ pub(super) async fn a_condemned_copy_under_suspicion_is_kept_as_long(f: Fixture)
     f.assert_idle("a", "it can still be taken back").await;
     f.pass(SECOND * 2);
     f.claim_one(&digest, "a", TaskKind::Delete).await;
+}
+
+pub(super) async fn what_is_found_after_a_dead_deleter_is_verified(f: Fixture) {
+    let digest = blob("layer");
+    f.push(&digest, &["a"]).await;
+    let task = f.start_deleting(&digest, "a").await;
+    f.intend(&digest, &["a"]).await;
+    f.pass(FENCE - MINUTE);
+    let fenced = f.row(&digest, "a").await;
+    f.see(&digest, "a", Sighting::Found(SIZE)).await;
+    assert_eq!(f.row(&digest, "a").await, fenced, "the delete may yet come");
+    f.pass(MINUTE + SECOND);
+    f.see(&digest, "a", Sighting::Found(SIZE)).await;
+    assert_eq!(f.row(&digest, "a").await.observed, Observed::Suspect);
+    fails(f.ledger.complete(&task, &Outcome::Deleted).await, ErrorKind::LeaseLost);
+    let verify = f.claim_one(&digest, "a", TaskKind::Verify).await;
+    f.complete(&verify, Outcome::Verified(SIZE)).await;
+}
+
+pub(super) async fn stray_bytes_are_deleted(f: Fixture) {
+    // Where the ledger thought that they were gone.
+    let digest = blob("layer");
+    f.push(&digest, &["a"]).await;
+    let task = f.start_deleting(&digest, "a").await;
+    f.complete(&task, Outcome::Deleted).await;
+    f.ledger.stray(&digest, &zone("a")).await.expect("stray");
+    let row = f.row(&digest, "a").await;
+    assert_eq!((row.desired, row.observed, row.due_at), (Desired::Absent, Observed::Unknown, Some(f.now())));
+    let task = f.claim_one(&digest, "a", TaskKind::Delete).await;
+    f.complete(&task, Outcome::Deleted).await;
+    assert!(f.row(&digest, "a").await.is_converged());
+    // Where it has heard of the blob elsewhere, which is touched by that no more than by a deletion.
+    f.push(&digest, &["b"]).await;
+    let before = f.row(&digest, "b").await;
+    f.pass(MINUTE);
+    f.ledger.stray(&digest, &zone("c")).await.expect("stray");
+    assert_eq!(f.row(&digest, "b").await, before);
+    f.claim_one(&digest, "c", TaskKind::Delete).await;
+    // And where it has heard of nothing.
+    let digest = blob("never heard of");
+    f.ledger.stray(&digest, &zone("b")).await.expect("stray");
+    assert_eq!(f.rows(&digest).await.len(), 1);
+    let task = f.claim_one(&digest, "b", TaskKind::Delete).await;
+    f.complete(&task, Outcome::Deleted).await;
+}
+
+pub(super) async fn stray_bytes_are_deleted_after_the_delete_at_hand(f: Fixture) {
+    let digest = blob("layer");
+    f.push(&digest, &["a"]).await;
+    let task = f.start_deleting(&digest, "a").await;
+    f.ledger.stray(&digest, &zone("a")).await.expect("stray");
+    fails(f.ledger.complete(&task, &Outcome::Deleted).await, ErrorKind::LeaseLost);
+    f.assert_idle("a", "the first delete may be on its way").await;
+    assert!(f.intend_in(&digest, "a").await.fenced_for.is_some());
+    f.condemn(&digest).await;
+    f.pass(TRASH + FENCE);
+    let task = f.claim_one(&digest, "a", TaskKind::Delete).await;
+    f.complete(&task, Outcome::Deleted).await;
+    assert!(f.row(&digest, "a").await.is_converged());
+}
+
+pub(super) async fn stray_bytes_of_what_is_wanted_or_condemned_change_nothing(f: Fixture) {
+    let digest = blob("layer");
+    f.push(&digest, &["a", "b"]).await;
+    f.pass(MINUTE);
+    assert!(f.ledger.retarget(&digest, &retarget(&["b"], SECOND)).await.expect("retarget"));
+    let before = f.rows(&digest).await;
+    for at in ["a", "b"] {
+        f.ledger.stray(&digest, &zone(at)).await.expect("stray");
+    }
+    assert_eq!(f.rows(&digest).await, before, "the good copy is still what the other is made from");
+    f.claim_one(&digest, "b", TaskKind::Copy).await;
 }

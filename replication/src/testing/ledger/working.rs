@@ -6,7 +6,7 @@ use bytes::Bytes;
 use registry_core::ErrorKind;
 
 use super::Fixture;
-use super::kit::{HOUR, LEASE, MINUTE, SECOND, SIZE, TRASH, blob, fails, zone};
+use super::kit::{HOUR, LEASE, MINUTE, SECOND, SIZE, TRASH, blob, fails, retarget, zone};
 use crate::ledger::{Desired, Observed, Outcome, Placement, Task, TaskKind};
 
 fn wrong() -> Outcome {
@@ -240,7 +240,9 @@ pub(super) async fn a_delete_ends_by_a_delete_only(f: Fixture) {
     f.push(&digest, &["a", "b"]).await;
     let copy = f.claim_one(&digest, "b", TaskKind::Copy).await;
     let before = f.rows(&digest).await;
-    fails(f.ledger.complete(&copy, &Outcome::Deleted).await, ErrorKind::InvalidInput);
+    for wrong in [Outcome::Deleted, spared()] {
+        fails(f.ledger.complete(&copy, &wrong).await, ErrorKind::InvalidInput);
+    }
     assert_eq!(f.rows(&digest).await, before);
     f.complete(&copy, Outcome::Copied(SIZE)).await;
     let delete = f.start_deleting(&digest, "a").await;
@@ -250,4 +252,62 @@ pub(super) async fn a_delete_ends_by_a_delete_only(f: Fixture) {
     }
     assert_eq!(f.rows(&digest).await, before);
     f.complete(&delete, Outcome::Deleted).await;
+}
+
+fn spared() -> Outcome {
+    Outcome::Spared { reason: "no other copy could be seen".to_owned(), look_again: HOUR }
+}
+
+pub(super) async fn a_spared_copy_is_what_it_was(f: Fixture) {
+    // One that was good is a source again, and what waits for one is woken.
+    let digest = blob("layer");
+    f.push_to_all(&digest, &["a", "b"]).await;
+    f.pass(HOUR);
+    assert!(f.ledger.retarget(&digest, &retarget(&["b"], MINUTE)).await.expect("retarget"));
+    f.pass(TRASH + SECOND);
+    let task = f.claim_one(&digest, "a", TaskKind::Delete).await;
+    f.suspect(&digest, "b").await;
+    let verify = f.claim_one(&digest, "b", TaskKind::Verify).await;
+    f.complete(&verify, Outcome::Missing).await;
+    f.assert_idle("b", "there is nothing to copy").await;
+    f.complete(&task, spared()).await;
+    let row = f.row(&digest, "a").await;
+    assert!(row.is_source() && row.desired == Desired::Absent && !row.leased, "{row:?}");
+    assert_eq!((row.attempts, row.due_at), (1, Some(f.now() + HOUR)));
+    assert_eq!(row.last_error.as_deref(), Some("no other copy could be seen"));
+    let copy = f.claim_one(&digest, "b", TaskKind::Copy).await;
+    f.complete(&copy, Outcome::Copied(SIZE)).await;
+    f.pass(HOUR + SECOND);
+    let task = f.claim_one(&digest, "a", TaskKind::Delete).await;
+    f.complete(&task, Outcome::Deleted).await;
+    // One that nobody had verified is not.
+    let digest = blob("another layer");
+    f.intend(&digest, &["c"]).await;
+    let task = f.start_deleting(&digest, "c").await;
+    f.complete(&task, spared()).await;
+    let row = f.row(&digest, "c").await;
+    assert_eq!((row.observed, row.attempts), (Observed::Unknown, 1));
+    f.pass(HOUR + SECOND);
+    f.claim_one(&digest, "c", TaskKind::Delete).await;
+    // Nor one that somebody doubted.
+    let digest = blob("a third layer");
+    f.push(&digest, &["b"]).await;
+    f.suspect(&digest, "b").await;
+    let task = f.start_deleting(&digest, "b").await;
+    f.complete(&task, spared()).await;
+    assert!(!f.row(&digest, "b").await.is_source());
+}
+
+pub(super) async fn a_spared_copy_that_is_wanted_again_is_kept(f: Fixture) {
+    let digest = blob("layer");
+    f.push(&digest, &["a"]).await;
+    let task = f.start_deleting(&digest, "a").await;
+    assert!(f.intend_in(&digest, "a").await.fenced_for.is_some());
+    // Though the generation moved on.
+    f.complete(&task, spared()).await;
+    let row = f.row(&digest, "a").await;
+    assert!(row.is_source() && row.is_converged(), "{row:?}");
+    assert_eq!((row.attempts, row.since, row.due_at), (0, None, None));
+    assert_eq!(f.intend_in(&digest, "a").await.fenced_for, None);
+    fails(f.ledger.complete(&task, &spared()).await, ErrorKind::LeaseLost);
 }
