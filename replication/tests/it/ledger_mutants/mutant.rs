@@ -51,6 +51,9 @@ pub(super) enum Flaw {
     CompleteIgnoresLease,
     MovedDeletesAreNotHeard,
     WrongIsMissing,
+    SparedIsDeleted,
+    StrayIsForgotten,
+    StrayLosesTrust,
     DeferIsForgotten,
     DeferEndsFence,
     ReplayIgnoresZone,
@@ -253,7 +256,14 @@ impl PlacementLedger for Mutant {
     }
 
     async fn stray(&self, digest: &Digest, zone: &ZoneId) -> Result<()> {
-        self.inner.stray(digest, zone).await
+        match self.flaw {
+            Flaw::StrayIsForgotten => Ok(()),
+            Flaw::StrayLosesTrust => {
+                let generation = self.row(digest, zone).await.map_or(0, |row| row.generation);
+                self.inner.observe(digest, zone, generation, &Sighting::Suspect("stray".to_owned())).await
+            }
+            _ => self.inner.stray(digest, zone).await,
+        }
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<Task>> {
@@ -317,6 +327,9 @@ impl PlacementLedger for Mutant {
                 if self.row(&task.digest, &task.zone).await.is_some_and(|row| row.generation != task.generation) =>
             {
                 return Ok(Duration::ZERO);
+            }
+            Flaw::SparedIsDeleted if matches!(outcome, Outcome::Spared { .. }) => {
+                return self.inner.complete(&task, &Outcome::Deleted).await;
             }
             Flaw::WrongIsMissing if matches!(outcome, Outcome::Wrong { .. }) => {
                 return self.inner.complete(&task, &Outcome::Missing).await;
