@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use metadata_sql::{SqlLedger, SqlMetadataStore};
 use registry_core::{Digest, ErrorKind};
-use replication::ledger::{Claim, Commit, Outcome, PlacementLedger as _, ZoneId};
+use replication::ledger::{Claim, Commit, ListPlacements, Outcome, PlacementLedger as _, ZoneId};
 
 use crate::support::digest;
 
@@ -108,3 +109,115 @@ pub(crate) async fn the_ledger_is_closed_with_its_store(store: &SqlMetadataStore
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(ledger.placements(&[digest("layer")]).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
+
+/// Figures, printed; nothing is asserted. `fill` has so many blobs in zone `a`, of which so many are still to be copied to `b`, and so many fail.
+pub(crate) async fn figures(what: &str, store: &SqlMetadataStore, mut fill: impl AsyncFnMut(u64, u64, u64)) {
+    let ledger = store.ledger();
+    for (stored, backlog) in [(1_000, 1_000), (1_000_000, 1_000), (1_000_000, 1_000_000)] {
+        fill(stored, backlog, 100).await;
+        let time = async |name: &str, count: u32, mut call: Box<dyn FnMut(u32) -> BoxFuture<'static, ()>>| {
+            let start = std::time::Instant::now();
+            for number in 0..count {
+                call(number).await;
+            }
+            println!(
+                "{what}: {stored} blobs, backlog of {backlog}: {name}: {:.1} us",
+                start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
+            );
+        };
+        let one =
+            |ledger: &SqlLedger, call: fn(SqlLedger, u32) -> BoxFuture<'static, ()>| -> Box<dyn FnMut(u32) -> BoxFuture<'static, ()>> {
+                let ledger = ledger.clone();
+                Box::new(move |number| call(ledger.clone(), number))
+            };
+        time(
+            "placements of one blob",
+            2000,
+            one(&ledger, |ledger, number| {
+                Box::pin(async move { assert!(!ledger.placements(&[numbered(u64::from(number) % 1000 + 1)]).await.unwrap().is_empty()) })
+            }),
+        )
+        .await;
+        time(
+            "claim of 8",
+            50,
+            one(&ledger, |ledger, _| Box::pin(async move { assert_eq!(ledger.claim(&claim("b", &["a"], 8)).await.unwrap().len(), 8) })),
+        )
+        .await;
+        time(
+            "claim that finds what cannot be done (32 looks)",
+            10,
+            one(&ledger, |ledger, _| Box::pin(async move { assert!(ledger.claim(&claim("b", &["c"], 8)).await.unwrap().is_empty()) })),
+        )
+        .await;
+        time(
+            "claim that finds nothing due",
+            2000,
+            one(&ledger, |ledger, _| Box::pin(async move { assert!(ledger.claim(&claim("a", &["b"], 8)).await.unwrap().is_empty()) })),
+        )
+        .await;
+        time(
+            "list of 100 from the middle",
+            20,
+            one(&ledger, |ledger, _| {
+                Box::pin(async move {
+                    let list = ListPlacements::new(100).with_after(Some((numbered(128), ZoneId::new("a"))));
+                    assert_eq!(ledger.list(&list).await.unwrap().len(), 100);
+                })
+            }),
+        )
+        .await;
+        time(
+            "list of what fails",
+            20,
+            one(&ledger, |ledger, _| {
+                Box::pin(async move { assert_eq!(ledger.list(&ListPlacements::new(1000).with_failing(true)).await.unwrap().len(), 100) })
+            }),
+        )
+        .await;
+        time("backlog", 2, one(&ledger, |ledger, _| Box::pin(async move { assert!(!ledger.backlog().await.unwrap().is_empty()) }))).await;
+        time("totals", 1, one(&ledger, |ledger, _| Box::pin(async move { assert!(!ledger.totals().await.unwrap().is_empty()) }))).await;
+        time(
+            "intend, committed, claim, complete of a new blob",
+            50,
+            one(&ledger, |ledger, number| {
+                Box::pin(async move {
+                    let digest = digest(format!("new {number}"));
+                    push(&ledger, &digest, &["c", "d"]).await;
+                    let tasks = ledger.claim(&claim("d", &["c"], 1)).await.unwrap();
+                    ledger.complete(&tasks[0], &Outcome::Copied(5)).await.unwrap();
+                })
+            }),
+        )
+        .await;
+        time(
+            "intend that only touches",
+            200,
+            one(&ledger, |ledger, number| {
+                Box::pin(async move { drop(ledger.intend(&numbered(u64::from(number) + 1), None, &zones(&["a", "b"])).await.unwrap()) })
+            }),
+        )
+        .await;
+    }
+}
+
+/// The digest of a blob that [`FILL`] makes.
+fn numbered(number: u64) -> Digest {
+    format!("sha256:{:02x}{number:062x}", number % 256).parse().unwrap()
+}
+
+/// Makes the rows that [`figures`] wants, `{stored}`, `{backlog}` and `{failing}` of them, of numbers from the table-like `{numbers}`.
+pub(crate) const FILL: &[&str] = &[
+    "DELETE FROM placements",
+    "DELETE FROM placed_blobs",
+    "DELETE FROM zones",
+    "INSERT INTO zones (identity) VALUES ('a')",
+    "INSERT INTO zones (identity) VALUES ('b')",
+    "INSERT INTO placed_blobs (shard, digest, size, touched_at) SELECT {hex2}, 'sha256:' || {hex2} || {hex62}, n, 1 FROM {numbers}",
+    "INSERT INTO placements (blob, zone, desired, observed, generation, verified_at, since, due_at, fence, old_fence, keep_until, epoch, attempts, failed_at, settled_at, last_error)
+        SELECT b.id, z.id, 0, CASE WHEN z.identity = 'b' AND b.size <= {backlog} THEN 0 ELSE 1 END, 1, 1,
+            CASE WHEN z.identity = 'b' AND b.size <= {backlog} THEN 1 END, CASE WHEN z.identity = 'b' AND b.size <= {backlog} THEN b.size END,
+            0, 0, 0, 0, CASE WHEN z.identity = 'b' AND b.size <= {failing} THEN 1 ELSE 0 END, 0, 1,
+            CASE WHEN z.identity = 'b' AND b.size <= {failing} THEN 'it failed' END
+        FROM placed_blobs b CROSS JOIN zones z",
+];

@@ -8,6 +8,8 @@ mod claim;
 mod failing;
 mod onlookers;
 mod rows;
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
 mod tidy;
 mod zones;
 

@@ -113,11 +113,11 @@ pub(super) const FROM_ALL: &str =
 pub(super) const FROM_ZONE: &str = "SELECT b.id FROM placed_blobs b WHERE (b.shard, b.digest) >= (?1, ?2) AND b.shard <= ?3
     AND EXISTS (SELECT 1 FROM placements p WHERE p.blob = b.id AND p.zone = (SELECT id FROM zones WHERE identity = ?5))
     ORDER BY b.shard, b.digest LIMIT ?4";
-/// The same of those that fail: however few those are, nothing else is looked at.
-pub(super) const FROM_FAILING: &str = "SELECT DISTINCT b.id, b.shard, b.digest FROM placements p JOIN placed_blobs b ON b.id = p.blob
-    WHERE p.attempts > 0 AND (b.shard, b.digest) >= (?1, ?2) AND b.shard <= ?3 ORDER BY b.shard, b.digest LIMIT ?4";
-pub(super) const FROM_FAILING_ZONE: &str = "SELECT b.id FROM placements p JOIN placed_blobs b ON b.id = p.blob
-    WHERE p.attempts > 0 AND p.zone = (SELECT id FROM zones WHERE identity = ?5)
+/// The same of those that fail: however few those are, nothing else is looked at. `CROSS JOIN` tells SQLite to begin with what stands left of it.
+pub(super) const FROM_FAILING: &str = "SELECT DISTINCT b.id, b.shard, b.digest FROM placements p CROSS JOIN placed_blobs b
+    WHERE b.id = p.blob AND p.attempts > 0 AND (b.shard, b.digest) >= (?1, ?2) AND b.shard <= ?3 ORDER BY b.shard, b.digest LIMIT ?4";
+pub(super) const FROM_FAILING_ZONE: &str = "SELECT b.id FROM placements p CROSS JOIN placed_blobs b
+    WHERE b.id = p.blob AND p.attempts > 0 AND p.zone = (SELECT id FROM zones WHERE identity = ?5)
     AND (b.shard, b.digest) >= (?1, ?2) AND b.shard <= ?3 ORDER BY b.shard, b.digest LIMIT ?4";
 
 pub(super) const OF_NUMBERS: &str = concat!(select!("NULL"), "WHERE b.id IN (SELECT CAST(value AS BIGINT) FROM {list})");

@@ -198,17 +198,17 @@ impl Stored {
     async fn number_zones<T: Transaction>(&mut self, transaction: &mut T) -> Result<()> {
         let new: Vec<_> = self.blob.rows.keys().filter(|zone| !self.zones.contains_key(zone)).cloned().collect();
         let sql = "SELECT id, identity FROM zones WHERE identity IN (SELECT value FROM {list})";
+        let mut numbers = BTreeMap::new();
         for mut row in many::query_texts(transaction, sql, &[], new.iter().map(ToString::to_string).collect()).await? {
-            self.zones.insert(ZoneId::new(row.text(1)?), row.int(0)?);
+            numbers.insert(ZoneId::new(row.text(1)?), row.int(0)?);
         }
-        for zone in new {
-            if !self.zones.contains_key(&zone) {
-                let sql = "INSERT INTO zones (identity) VALUES (?1) RETURNING id";
-                let row = transaction.returning(sql, params![zone.as_str()]).await?.pop();
-                let number = row.ok_or_else(|| Error::new(ErrorKind::Internal, "the database gave no number"))?.int(0)?;
-                self.zones.insert(zone, number);
-            }
+        for zone in new.into_iter().filter(|zone| !numbers.contains_key(zone)) {
+            let sql = "INSERT INTO zones (identity) VALUES (?1) RETURNING id";
+            let row = transaction.returning(sql, params![zone.as_str()]).await?.pop();
+            let number = row.ok_or_else(|| Error::new(ErrorKind::Internal, "the database gave no number"))?.int(0)?;
+            self.zones.insert(zone, number);
         }
+        self.zones.append(&mut numbers);
         Ok(())
     }
 }

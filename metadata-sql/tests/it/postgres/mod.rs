@@ -2,6 +2,8 @@
 
 mod conformance;
 mod figures;
+#[cfg(feature = "ledger")]
+mod ledger;
 mod opening;
 mod sharing;
 mod tidying;
