@@ -78,7 +78,8 @@ impl Cluster {
         };
         items.sort_by_key(|item| {
             let member = member(item);
-            (member.health.is_open(), rank(member))
+            let configured = self.members.iter().position(|one| std::ptr::eq(&**one, member));
+            (member.health.is_open(), rank(member), configured)
         });
         items
     }

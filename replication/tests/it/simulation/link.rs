@@ -99,7 +99,7 @@ impl Link {
     /// A request that was sent and takes effect whatever becomes of its sender, now and then quite late.
     pub(super) async fn arrive<T: Send + 'static>(&self, effect: impl Future<Output = T> + Send + 'static) -> T {
         let latest = u64::try_from(LATEST.as_millis()).unwrap_or(0);
-        let late = self.draw(|rng| rng.chance(0.05).then(|| rng.below(latest)).unwrap_or_else(|| rng.below(5)));
+        let late = self.draw(|rng| if rng.chance(0.05) { rng.below(latest) } else { rng.below(5) });
         let on_the_wire = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(late)).await;
             effect.await

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use registry_core::blob::*;
 use registry_core::memory::MemoryBlobStore;
-use registry_core::{BlobStore, BlobStoreExt as _, BlobUpload, Clock, Digest, Result, Timestamp, UploadToken};
+use registry_core::{BlobStore, BlobUpload, Clock, Digest, Result, Timestamp, UploadToken};
 
 use super::object_zone::ObjectZone;
 use super::plan::{Plan, ZONE_NAMES};
@@ -99,7 +99,10 @@ impl Witness {
     }
 
     fn wrap(&self, upload: Box<dyn BlobUpload>) -> Box<dyn BlobUpload> {
-        Box::new(WitnessedUpload { witness: Self { world: self.world.clone(), zone: self.zone, inner: Arc::clone(&self.inner) }, upload })
+        Box::new(WitnessedUpload {
+            witness: Self { world: Weak::clone(&self.world), zone: self.zone, inner: Arc::clone(&self.inner) },
+            upload,
+        })
     }
 }
 

@@ -83,10 +83,10 @@ async fn start(world: &Arc<World>, process: usize, run: u64, policy: usize, life
             let names = ZONE_NAMES.iter().cycle().skip(process).take(ZONES);
             builder = builder.closest(Closest::Preference(names.map(ToString::to_string).collect()));
         }
-        for zone in 0..ZONES {
+        for (zone, name) in ZONE_NAMES.iter().enumerate() {
             let store: Arc<dyn BlobStore> = Arc::new(world.zones[zone].clone());
             let store = Remote::new(life, &world.links[process][zone], store);
-            builder = builder.zone(Zone::new(ZONE_NAMES[zone], Arc::new(store)));
+            builder = builder.zone(Zone::new(*name, Arc::new(store)));
         }
         tokio::select! {
             biased;

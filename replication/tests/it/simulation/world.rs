@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -56,7 +56,6 @@ pub(super) struct Model {
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) plan: Plan,
-    pub(super) mutant: Mutant,
     pub(super) chance: Chance,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ledger: Arc<dyn PlacementLedger>,
@@ -111,14 +110,13 @@ impl World {
         let media: Vec<_> = (0..ZONES).map(|zone| Medium::new(&plan, zone, &clock)).collect();
         Arc::new_cyclic(|world| {
             let ledger: Arc<dyn PlacementLedger> = Arc::new(MemoryLedger::with_clock(Arc::clone(&clock)));
-            let ledger: Arc<dyn PlacementLedger> = Arc::new(Book::new(world.clone(), mutant.ledger(ledger)));
+            let ledger: Arc<dyn PlacementLedger> = Arc::new(Book::new(Weak::clone(world), mutant.ledger(ledger)));
             let zone = |(zone, medium): (usize, &Medium)| {
-                let witness: Arc<dyn BlobStore> = Arc::new(Witness::new(world.clone(), zone, medium.store()));
+                let witness: Arc<dyn BlobStore> = Arc::new(Witness::new(Weak::clone(world), zone, medium.store()));
                 FaultStore::new(mutant.zone(witness), FaultPlan::default())
             };
             Self {
                 seed,
-                mutant,
                 zones: media.iter().enumerate().map(zone).collect(),
                 links: (0..PROCESSES).map(|p| (0..ZONES).map(|z| link(p, format!("zone {z}"), plan.latency[p][z])).collect()).collect(),
                 ledger_links: (0..PROCESSES).map(|p| link(p, "the ledger".to_owned(), plan.database)).collect(),
@@ -148,10 +146,6 @@ impl World {
 
     pub(super) fn model(&self) -> MutexGuard<'_, Model> {
         lock(&self.model)
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     fn seconds(&self) -> f64 {
