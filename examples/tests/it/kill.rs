@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -74,12 +75,14 @@ struct Pusher {
     journal: Arc<Mutex<Journal>>,
     rng: Rng,
     mine: Vec<Blob>,
+    /// Its server lives on, but the round is over.
+    enough: Arc<AtomicBool>,
 }
 
 impl Pusher {
     /// Pushes until the server is gone.
     async fn run(mut self) {
-        loop {
+        while !self.enough.load(Ordering::Relaxed) {
             if let Err(error) = self.push_something().await {
                 // An answer that refuses is not what a kill looks like.
                 assert_ne!(error.kind(), io::ErrorKind::Other, "a push was refused: {error}");
@@ -293,7 +296,8 @@ async fn killed_at_any_moment_it_keeps_all_that_it_acknowledged() {
         let mut clients = JoinSet::new();
         for id in 0..CLIENTS {
             let mine = journal.lock().unwrap().blobs.iter().filter(|blob| blob.client == id).copied().collect();
-            let pusher = Pusher { id, client: server.client(), journal: Arc::clone(&journal), rng: Rng::new(rng.next_u64()), mine };
+            let (client, rng) = (server.client(), Rng::new(rng.next_u64()));
+            let pusher = Pusher { id, client, journal: Arc::clone(&journal), rng, mine, enough: Arc::default() };
             clients.spawn(pusher.run());
         }
         let pause = 1 + rng.below(2000);
@@ -321,11 +325,74 @@ async fn killed_at_any_moment_it_keeps_all_that_it_acknowledged() {
     });
     server.stop();
     assert!(nothing_torn(&local.join("blobs")) >= now.blobs.len() && nothing_torn(&remote.join("blobs")) >= now.blobs.len());
-    // What was on its way when it was killed, and never acknowledged, may lie in one of them: nobody holds it. It goes when the leases of the dead are over.
+    the_zones_end_the_same(dir.path(), &data, now.manifests.len());
+}
+
+/// What was on its way when somebody was killed, and never acknowledged, may lie in one of the zones: nobody holds it. It goes when the leases of the dead
+/// are over.
+fn the_zones_end_the_same(dir: &Path, data: &Path, at_least: usize) {
+    let (local, remote) = (data.join("local"), data.join("remote"));
     let collect = ["gc", "--gc-grace", "0", "--gc-trash-delay", "0", "--data", data.to_str().unwrap()];
     eventually("the zones are the same", || {
-        let output = registry(dir.path(), &collect);
+        let output = registry(dir, &collect);
         assert!(output.status.success(), "{}", texts(&output).1);
-        blobs(&local) == blobs(&remote) && blobs(&local).len() > now.manifests.len()
+        blobs(&local) == blobs(&remote) && blobs(&local).len() > at_least
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_over_the_same_zones_either_or_both_are_killed_and_nothing_acknowledged_is_lost() {
+    let mut rng = Rng::new(seed("of_two_servers_over_the_same_zones_either_or_both_are_killed_and_nothing_acknowledged_is_lost"));
+    let rounds = if large() { 50 } else { 6 };
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let start = || Server::start(&data, &["--log", "warn", "--replication-lease", "3s", "--replication-poll-interval", "200ms"]);
+    let journal = Arc::new(Mutex::new(Journal::default()));
+    let mut servers = [start(), start()];
+    let (mut checked, mut killed) = (0, [0, 0]);
+    for round in 0..rounds {
+        let mut clients = JoinSet::new();
+        let enough = Arc::new(AtomicBool::new(false));
+        for id in 0..CLIENTS {
+            let mine = journal.lock().unwrap().blobs.iter().filter(|blob| blob.client == id).copied().collect();
+            let client = servers[usize::try_from((id + round) % 2).unwrap()].client();
+            let rng = Rng::new(rng.next_u64());
+            clients.spawn(Pusher { id, client, journal: Arc::clone(&journal), rng, mine, enough: Arc::clone(&enough) }.run());
+        }
+        tokio::time::sleep(Duration::from_millis(1 + rng.below(1500))).await;
+        // One, the other, or both.
+        let victims = 1 + rng.below(3);
+        for n in 0..2 {
+            if victims & (1 << n) != 0 {
+                servers[n].kill();
+                killed[n] += 1;
+            }
+        }
+        enough.store(true, Ordering::Relaxed);
+        clients.join_all().await;
+        for n in 0..2 {
+            if victims & (1 << n) != 0 {
+                servers[n] = start();
+            }
+        }
+        let mut now = std::mem::take(&mut *journal.lock().unwrap());
+        check(&servers[usize::try_from(round % 2).unwrap()].client(), &mut now, checked, &mut rng).await;
+        checked = now.blobs.len();
+        println!("round {round}: {checked} blobs, {} manifests", now.manifests.len());
+        *journal.lock().unwrap() = now;
+    }
+    assert!(killed.iter().all(|count| *count > 0), "{killed:?}");
+    let mut now = std::mem::take(&mut *journal.lock().unwrap());
+    for server in &servers {
+        check(&server.client(), &mut now, 0, &mut rng).await;
+    }
+    eventually("all that was acknowledged is copied", || {
+        let (local, remote) = (blobs(&data.join("local")), blobs(&data.join("remote")));
+        now.blobs.iter().all(|blob| local.contains_key(&blob.digest.hex()) && remote.contains_key(&blob.digest.hex()))
+    });
+    for server in &mut servers {
+        server.stop();
+    }
+    assert!(nothing_torn(&data.join("local/blobs")) >= now.blobs.len() && nothing_torn(&data.join("remote/blobs")) >= now.blobs.len());
+    the_zones_end_the_same(dir.path(), &data, now.manifests.len());
 }

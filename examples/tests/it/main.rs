@@ -22,5 +22,6 @@ mod two_processes;
 #[path = "../../registry/config/units.rs"]
 mod units;
 mod units_properties;
+mod zone_failures;
 mod zone_status;
 mod zones;
