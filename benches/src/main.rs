@@ -11,7 +11,7 @@
 //! Each round gives each server a fresh process over a fresh folder; servers take turns within a round, so that a noisy minute hits both.
 //!
 //! ```sh
-//! scripts/bench            # builds everything, installs docker-registry if need be, prints the tables
+//! scripts/bench compare    # builds everything, installs docker-registry if need be, prints the tables
 //! ```
 
 mod client;

@@ -4,7 +4,7 @@
 //! Both sides of a comparison do their work in turn, on the same file system, within each round.
 //!
 //! ```sh
-//! scripts/bench-replication            # builds, installs rclone and curl if need be, prints the tables
+//! scripts/bench replication            # builds, installs rclone and curl if need be, prints the tables
 //! ```
 
 mod claim;

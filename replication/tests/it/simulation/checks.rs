@@ -36,7 +36,9 @@ pub(super) async fn settle(world: &Arc<World>, orders: &Orders) {
         if world.is_violated() {
             return;
         }
-        if differences.is_empty() {
+        // The others may be done before one that stands still goes on; nobody can be answered by that one.
+        let stopped = (0..orders.len()).filter_map(|process| world.running(process)).any(|running| running.life.stands_still());
+        if differences.is_empty() && !stopped {
             break;
         }
         if start.elapsed() > SETTLE {

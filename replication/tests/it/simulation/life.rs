@@ -87,6 +87,11 @@ impl Life {
         self.lock().dead
     }
 
+    /// Whether it stands still just now.
+    pub(super) fn stands_still(&self) -> bool {
+        self.lock().stopped_until.is_some_and(|until| until > Instant::now())
+    }
+
     /// How often it was stopped.
     pub(super) fn stops(&self) -> u64 {
         self.lock().stops
