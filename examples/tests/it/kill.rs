@@ -362,18 +362,14 @@ async fn of_two_servers_over_the_same_zones_either_or_both_are_killed_and_nothin
         tokio::time::sleep(Duration::from_millis(1 + rng.below(1500))).await;
         // One, the other, or both.
         let victims = 1 + rng.below(3);
-        for n in 0..2 {
-            if victims & (1 << n) != 0 {
-                servers[n].kill();
-                killed[n] += 1;
-            }
+        for (n, server) in servers.iter_mut().enumerate().filter(|(n, _)| victims & (1 << n) != 0) {
+            server.kill();
+            killed[n] += 1;
         }
         enough.store(true, Ordering::Relaxed);
         clients.join_all().await;
-        for n in 0..2 {
-            if victims & (1 << n) != 0 {
-                servers[n] = start();
-            }
+        for (_, server) in servers.iter_mut().enumerate().filter(|(n, _)| victims & (1 << n) != 0) {
+            *server = start();
         }
         let mut now = std::mem::take(&mut *journal.lock().unwrap());
         check(&servers[usize::try_from(round % 2).unwrap()].client(), &mut now, checked, &mut rng).await;
