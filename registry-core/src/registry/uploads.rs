@@ -138,8 +138,9 @@ impl Registry {
             let open = inner.metadata.cancel_upload(&key).await?;
             if open.session.token.is_some() {
                 // The session is gone already; bytes that cannot be dropped now are found as an abandoned upload later.
-                match inner.take_up(&key, &open).await {
-                    Ok(upload) => upload.abort().await?,
+                let dropped = async { inner.take_up(&key, &open).await?.abort().await };
+                match dropped.await {
+                    Ok(()) => {}
                     Err(error) => tracing::debug!(upload = key.id, %error, "a cancelled upload's bytes are left for later"),
                 }
             }
