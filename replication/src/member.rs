@@ -127,13 +127,34 @@ impl Member {
         Ok(id)
     }
 
-    /// The same, unless it was confirmed just now.
+    /// The same, unless it was confirmed just now. A zone that is passed over is always asked: who gets here has no other, and if it answers it is passed
+    /// over no more.
     pub(crate) async fn be_sure(&self, ledger: &dyn PlacementLedger, timeout: Duration) -> Result<()> {
         let confirmed_at = *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if confirmed_at.is_some_and(|at| at.elapsed() < CONFIRMED) {
+        let is_open = self.health.is_open();
+        if !is_open && confirmed_at.is_some_and(|at| at.elapsed() < CONFIRMED) {
             return Ok(());
         }
-        self.confirm(ledger, timeout).await.map(drop)
+        let start = Instant::now();
+        let id = self.confirm(ledger, timeout).await?;
+        if is_open {
+            self.works(ledger, &id, start.elapsed()).await;
+        }
+        Ok(())
+    }
+
+    /// The zone has said who it is, after so long: it is asked again from now on. Whether it was not before.
+    pub(crate) async fn works(&self, ledger: &dyn PlacementLedger, id: &ZoneId, after: Duration) -> bool {
+        metrics::breaker(&self.name, false);
+        if !self.health.close(after) {
+            return false;
+        }
+        tracing::info!(zone = self.name, "the zone works again");
+        // What failed because it did not is not to wait for long pauses to end.
+        if let Err(error) = ledger.replay(Some(id)).await {
+            tracing::warn!(zone = self.name, %error, "could not make failed work due again");
+        }
+        true
     }
 
     /// Notes how a request ended.

@@ -85,7 +85,8 @@ pub(crate) async fn resume(cluster: &Arc<Cluster>, options: ResumeOptions) -> Re
     let algorithm = token.algorithm;
     let resume = member.store.resume(ResumeOptions::new(token, epoch));
     // The bytes may have to be read again, if the midstate cannot be.
-    let upload = member.ask_within(cluster.options.commit_timeout, &cluster.options, resume).await?;
+    let upload = member.ask_within(cluster.options.commit_timeout, &cluster.options, resume).await;
+    let upload = upload.map_err(|error| if is_zones_fault(&error) { try_again(error) } else { error })?;
     let mut write = WriteOptions::default().with_algorithm(algorithm).with_epoch(epoch);
     write.scope = scope;
     Ok(Box::new(ReplicatedUpload { cluster: Arc::clone(cluster), options: write, member, upload, kept: None, tried: Vec::new() }))
@@ -133,7 +134,7 @@ impl ReplicatedUpload {
         if !is_zones_fault(&error) {
             return Err(error);
         }
-        let Some(kept) = &self.kept else { return Err(error) };
+        let Some(kept) = &self.kept else { return Err(try_again(error)) };
         tracing::info!(zone = self.member.name, %error, "an upload moves to another zone");
         let mut failure = error;
         'zones: loop {

@@ -210,13 +210,7 @@ async fn probe(cluster: Arc<Cluster>, member: Arc<Member>, mut stop: Stop) {
         match member.confirm(&*cluster.ledger, options.request_timeout).await {
             Ok(id) => {
                 pause = options.reprobe_interval;
-                metrics::breaker(&member.name, false);
-                if member.health.close(start.elapsed()) {
-                    tracing::info!(zone = member.name, "the zone works again");
-                    // What failed because it did not is not to wait for long pauses to end.
-                    if let Err(error) = cluster.ledger.replay(Some(&id)).await {
-                        tracing::warn!(zone = member.name, %error, "could not make failed work due again");
-                    }
+                if member.works(&*cluster.ledger, &id, start.elapsed()).await {
                     cluster.wake(&cluster.ids());
                 }
             }
