@@ -43,13 +43,22 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
                 continue;
             }
             let start = Instant::now();
-            let written = content.watch(&cluster.options, &member.name, member.store.put(digest, options.clone(), content.attempt())).await;
+            let written = content.watch(&cluster.options, &member.name, member.store.put(digest, options.clone(), content.attempt()));
+            let written = tokio::select! {
+                biased;
+                written = written => written,
+                () = remind(cluster, digest, &targets) => continue,
+            };
             match written {
                 Ok(info) => {
                     member.health.answered(start.elapsed().min(cluster.options.request_timeout));
                     commit(cluster, member, &info, target.generation).await?;
                     cluster.freshly_written(digest, scope.as_deref());
                     return Ok(info);
+                }
+                // The zone refused just when the client went away: nothing that a client may be told of is denied.
+                Err(error) if content.is_broken() && error.kind() == ErrorKind::Denied => {
+                    return Err(try_again(error.with_zone(&member.name)));
                 }
                 // The client's fault.
                 Err(error) if content.is_broken() || !is_zones_fault(&error) => return Err(error),
@@ -72,6 +81,16 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
             }
             Some(wait) => return Err(being_deleted(digest, wait)),
             None => return Err(failure.map_or_else(|| no_zone(scope.as_deref()), try_again)),
+        }
+    }
+}
+
+/// Says again and again that a blob is about to be written, however long its client takes to send it. Never returns.
+async fn remind(cluster: &Cluster, digest: &Digest, targets: &[ZoneId]) {
+    loop {
+        tokio::time::sleep(cluster.options.narrow_after / 4).await;
+        if let Err(error) = cluster.ledger.retain(digest, targets).await {
+            tracing::debug!(%digest, %error, "could not say again that a blob is being written");
         }
     }
 }

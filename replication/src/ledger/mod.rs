@@ -41,8 +41,9 @@ pub use self::types::{
 ///
 /// No lease can recall a DELETE on its way. So a placement that is being deleted stays `Deleting` until its deleter has said that it is done, or the
 /// deleter's lease and half of it again are over: until then nobody [intends](Self::intend) to write there or is given the copy to make, whatever is
-/// desired by now. Once it is over, the deleter has lost the placement as soon as somebody else means to write there. The other way round, a placement whose copy is still being written by a worker is not given to a deleter before that worker has let
-/// go of it, or its lease and half of it again are over.
+/// desired by now. Once it is over, the deleter has lost the placement as soon as somebody else means to write there. The other way round, a placement whose copy is
+/// still being written by a worker is not given to a deleter before that worker has said that it is done, or its lease and half of it again are over. A
+/// worker that gives up is not done: what it has sent may still arrive.
 ///
 /// # Durability and time
 ///
@@ -104,8 +105,8 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     async fn observe(&self, digest: &Digest, zone: &ZoneId, generation: u64, sighting: &Sighting) -> Result<()>;
 
     /// Bytes of this blob may have come to this zone behind the ledger's back: a writer was overtaken by a deletion. If nobody wants them there they are
-    /// deleted (once more): a placement that is absent as desired, or none at all, becomes `Unknown` and due; one that is being deleted is deleted again
-    /// once the fence is past, whatever its deleter says. Nothing happens to one that is desired present, or is about to be deleted anyhow.
+    /// deleted (once more): a placement that is absent as desired, or none at all, becomes `Unknown` and due; one that is being deleted gets
+    /// another generation, and is deleted again when that is over. Nothing happens to one that is desired present, or is about to be deleted anyhow.
     async fn stray(&self, digest: &Digest, zone: &ZoneId) -> Result<()>;
 
     // ---- workers ----
@@ -115,6 +116,8 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     /// - desired present and `Unknown`, `Absent`, `Quarantined`, or `Deleting` with the fence past: [`TaskKind::Copy`], if another zone of
     ///   [`Claim::sources`] has a copy that [is a source](Placement::is_source);
     /// - desired present and `Suspect` or `Damaged`: [`TaskKind::Verify`];
+    /// - desired absent and `Suspect` or `Damaged`, while a placement that is desired has no verified copy: [`TaskKind::Verify`], since it may be the only one
+    ///   that the others can be made from;
     /// - desired absent and anything but `Absent`: [`TaskKind::Delete`], if either no placement of the blob is desired present any more, or every one that
     ///   is has a verified copy. The placement is `Deleting` from then on.
     ///
@@ -133,14 +136,14 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) as for [`renew`](Self::renew); then nothing is changed but that the worker has let go
     /// of the placement. The end of a delete is heard even if the generation moved on: after [`Outcome::Deleted`] the copy is `Absent`, and may be written
-    /// again.
+    /// again; or, if it is still not wanted, `Unknown`, and is deleted once more.
     ///
     /// [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput), and nothing is changed, if a delete is to have ended otherwise than by
     /// [`Outcome::Deleted`] or [`Outcome::Spared`], or something else by these.
     async fn complete(&self, task: &Task, outcome: &Outcome) -> Result<Duration>;
 
-    /// Gives a task back because of `error`, to be done in `delay`. Counts as a failure. For a delete that may still be on its way, `delay` must not be
-    /// less than what was left of the fence; the ledger sees to that.
+    /// Gives a task back because of `error`, to be done in `delay`. Counts as a failure. What was sent for it may still be on its way: a delete is not done
+    /// again, and a copy not deleted, before the fence is past.
     ///
     /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) if the claim is no longer the caller's. If only the generation moved on, the worker has
     /// let go of the placement, and that is all.

@@ -52,7 +52,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, member: Arc<Member>, claimed: Cla
         End::Lost => {
             tracing::info!(zone = member.name, digest = %task.digest, task = kind.as_str(), "lost the claim on a piece of work");
             metrics::failure(&member.name, kind.as_str(), "overtaken");
-            // Says that nothing is written any more.
+            // Says that nothing more is sent.
             let _ = cluster.ledger.defer(task, Duration::ZERO, "the claim was lost").await;
         }
         End::Stopped => {

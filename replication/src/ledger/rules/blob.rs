@@ -217,8 +217,10 @@ impl Blob {
     /// [`stray`](crate::ledger::PlacementLedger::stray).
     pub fn stray(&mut self, zone: &ZoneId, now: Timestamp) {
         match self.rows.get_mut(zone) {
-            // Its deleter is not heard any more, so that it is deleted again once the fence is past.
-            Some(row) if row.desired == Desired::Absent && row.observed == Observed::Deleting => row.lease = None,
+            // When its deleter is done, it was about another generation, so that it is deleted again.
+            Some(row) if row.desired == Desired::Absent && row.observed == Observed::Deleting => {
+                row.generation = above(row.generation, now);
+            }
             Some(row) if row.desired == Desired::Absent && row.observed == Observed::Absent => {
                 row.observed = Observed::Unknown;
                 row.reschedule(now, now);

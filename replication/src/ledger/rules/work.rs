@@ -19,7 +19,10 @@ impl Row {
             (Desired::Present, Observed::Present) | (Desired::Absent, Observed::Absent) => None,
             (Desired::Present, Observed::Suspect | Observed::Damaged) => Some(TaskKind::Verify),
             (Desired::Present, _) => has_source.then_some(TaskKind::Copy),
-            (Desired::Absent, _) => others_are_safe.then_some(TaskKind::Delete),
+            (Desired::Absent, _) if others_are_safe => Some(TaskKind::Delete),
+            // It may be the only one from which those that are wanted can be made.
+            (Desired::Absent, Observed::Suspect | Observed::Damaged) => Some(TaskKind::Verify),
+            (Desired::Absent, _) => None,
         }
     }
 
@@ -49,13 +52,6 @@ impl Row {
     fn is_lent(&self, lease_id: &str) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.id == lease_id)
     }
-
-    /// The worker that had it under another generation is done with it.
-    fn let_go(&mut self, now: Timestamp) {
-        self.release();
-        self.progress = None;
-        self.reschedule(now, now);
-    }
 }
 
 impl Blob {
@@ -69,7 +65,12 @@ impl Blob {
             row.due_at = Some(row.busy_until());
             return None;
         }
-        let Some(kind) = row.work(has_source, others_are_safe) else {
+        let work = row.work(has_source, others_are_safe);
+        if work == Some(TaskKind::Delete) && row.keep_until > now {
+            row.due_at = Some(row.keep_until);
+            return None;
+        }
+        let Some(kind) = work else {
             row.due_at = (!row.is_settled()).then_some(now + claim.look_again);
             return None;
         };
@@ -119,12 +120,12 @@ impl Blob {
         let has_source = self.has_source(&task.zone, None);
         let row = self.claimed(task)?;
         let waited = row.waits_since().map_or(Duration::ZERO, |since| now.since(since));
-        if row.generation != task.generation && task.kind != TaskKind::Delete {
-            row.let_go(now);
-            return Err(lost(task.digest));
-        }
         row.release();
         row.progress = None;
+        if row.generation != task.generation && task.kind != TaskKind::Delete {
+            row.reschedule(now, now);
+            return Err(lost(task.digest));
+        }
         match outcome {
             Outcome::Copied(size) | Outcome::Verified(size) => {
                 row.good(now);
@@ -161,7 +162,9 @@ impl Blob {
                 }
             }
             Outcome::Deleted => {
-                row.observed = Observed::Absent;
+                // Bytes came to it while it was deleted: see `Blob::stray`.
+                let once_more = row.desired == Desired::Absent && row.generation != task.generation;
+                row.observed = if once_more { Observed::Unknown } else { Observed::Absent };
                 row.verified_at = None;
                 row.attempts = 0;
                 row.last_error = None;
@@ -174,13 +177,11 @@ impl Blob {
     /// [`defer`](crate::ledger::PlacementLedger::defer).
     pub fn defer(&mut self, task: &Task, delay: Duration, error: &str, now: Timestamp) -> Result<()> {
         let row = self.claimed(task)?;
-        if task.kind == TaskKind::Delete {
-            // What was sent may yet arrive, so the fence stays.
-            row.lease = None;
-        } else if row.generation == task.generation {
-            row.release();
-        } else {
-            row.let_go(now);
+        // What was sent may yet arrive, so the fence stays.
+        row.lease = None;
+        if task.kind != TaskKind::Delete && row.generation != task.generation {
+            row.progress = None;
+            row.reschedule(now, now);
             return Ok(());
         }
         row.failed(error, now);

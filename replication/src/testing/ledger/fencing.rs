@@ -5,7 +5,7 @@ use std::time::Duration;
 use registry_core::ErrorKind;
 
 use super::Fixture;
-use super::kit::{FENCE, HOUR, LEASE, MINUTE, SECOND, SIZE, TRASH, blob, fails};
+use super::kit::{FENCE, LEASE, MINUTE, SECOND, SIZE, TRASH, blob, fails};
 use crate::ledger::{Desired, Observed, Outcome, TaskKind};
 
 pub(super) async fn nobody_writes_while_it_is_being_deleted(f: Fixture) {
@@ -190,22 +190,45 @@ pub(super) async fn a_copier_that_lost_keeps_the_deleter_away(f: Fixture) {
     f.claim_one(&digest, "c", TaskKind::Delete).await;
 }
 
-pub(super) async fn a_copier_that_lets_go_makes_way_for_the_deleter(f: Fixture) {
-    for end in 0..2 {
-        let digest = blob(&format!("layer {end}"));
+pub(super) async fn a_copier_that_is_done_makes_way_for_the_deleter(f: Fixture) {
+    let digest = blob("layer");
+    f.push(&digest, &["a", "b"]).await;
+    let copying = f.claim_one(&digest, "b", TaskKind::Copy).await;
+    f.ledger.condemn(&digest, None, MINUTE, &[]).await.expect("condemn");
+    fails(f.ledger.complete(&copying, &Outcome::Copied(SIZE)).await, ErrorKind::LeaseLost);
+    f.pass(MINUTE - SECOND);
+    f.assert_idle("b", "it is kept as long as it was to be").await;
+    f.pass(SECOND * 2);
+    f.claim_one(&digest, "b", TaskKind::Delete).await;
+}
+
+pub(super) async fn a_copy_given_back_may_still_arrive(f: Fixture) {
+    // Given back before the blob is condemned, and after.
+    for before in [true, false] {
+        let digest = blob(&format!("layer {before}"));
         f.push(&digest, &["a", "b"]).await;
         let copying = f.claim_one(&digest, "b", TaskKind::Copy).await;
-        f.ledger.condemn(&digest, None, MINUTE, &[]).await.expect("condemn");
-        if end == 0 {
-            fails(f.ledger.complete(&copying, &Outcome::Copied(SIZE)).await, ErrorKind::LeaseLost);
-        } else {
-            f.ledger.defer(&copying, HOUR, "cancelled").await.expect("defer");
+        let give_back = async || f.ledger.defer(&copying, Duration::ZERO, "time-out").await.expect("defer");
+        if before {
+            give_back().await;
         }
-        f.pass(MINUTE - SECOND);
-        f.assert_idle("b", "it is kept as long as it was to be").await;
-        f.pass(SECOND * 2);
-        f.claim_one(&digest, "b", TaskKind::Delete).await;
+        f.ledger.condemn(&digest, None, Duration::ZERO, &[]).await.expect("condemn");
+        if !before {
+            give_back().await;
+        }
+        f.pass(LEASE + SECOND);
+        f.assert_idle("b", "what the copier has sent may arrive after the delete").await;
+        f.pass(FENCE - LEASE);
+        let deleting = f.claim_one(&digest, "b", TaskKind::Delete).await;
+        f.complete(&deleting, Outcome::Deleted).await;
     }
+    // It keeps nobody else away.
+    let digest = blob("another layer");
+    f.push(&digest, &["a", "b"]).await;
+    let copying = f.claim_one(&digest, "b", TaskKind::Copy).await;
+    f.ledger.defer(&copying, Duration::ZERO, "time-out").await.expect("defer");
+    assert_eq!(f.intend_in(&digest, "b").await.fenced_for, None);
+    f.claim_one(&digest, "b", TaskKind::Copy).await;
 }
 
 pub(super) async fn an_earlier_copier_keeps_the_deleter_away_as_well(f: Fixture) {

@@ -190,9 +190,11 @@ cases! {
         sightings_under_an_old_generation_are_passed_over,
         sightings_of_what_is_claimed_are_passed_over,
         a_condemned_copy_under_suspicion_is_kept_as_long,
+        a_doubted_copy_that_is_not_wanted_is_verified_if_the_others_are_to_come_from_it,
         what_is_found_after_a_dead_deleter_is_verified,
         stray_bytes_are_deleted,
         stray_bytes_are_deleted_after_the_delete_at_hand,
+        stray_bytes_are_deleted_after_a_dead_deleter,
         stray_bytes_of_what_is_wanted_or_condemned_change_nothing;
     claiming:
         a_copy_is_claimed_where_a_source_can_be_read,
@@ -232,7 +234,8 @@ cases! {
         a_deferred_delete_keeps_its_fence,
         a_copy_after_a_dead_deleter_is_no_fence,
         a_copier_that_lost_keeps_the_deleter_away,
-        a_copier_that_lets_go_makes_way_for_the_deleter,
+        a_copier_that_is_done_makes_way_for_the_deleter,
+        a_copy_given_back_may_still_arrive,
         an_earlier_copier_keeps_the_deleter_away_as_well,
         a_copy_taken_back_waits_for_its_old_worker;
     watching:
