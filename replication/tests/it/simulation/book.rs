@@ -9,7 +9,8 @@ use registry_core::{Digest, ErrorKind, Result, Timestamp};
 use replication::PlacementLedger;
 use replication::ledger::*;
 
-use super::world::World;
+use super::plan::ZONES;
+use super::world::{World, zone_id};
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -31,6 +32,14 @@ impl Book {
     fn desired(&self, world: &World, digest: &Digest) -> Vec<ZoneId> {
         let placements = world.placements(digest).into_iter();
         placements.filter(|placement| placement.desired == Desired::Present).map(|placement| placement.zone).collect()
+    }
+
+    /// The ledger has just been told that a copy is there.
+    fn check_copy(&self, world: &World, digest: &Digest, zone: &ZoneId) {
+        let medium = (0..ZONES).find(|medium| zone_id(*medium) == *zone);
+        if world.plan.honest && !medium.is_some_and(|medium| world.is_good(medium, digest)) {
+            world.violation(format_args!("{} is said to be in {zone}, and is not", world.name_of(digest)));
+        }
     }
 
     fn lost<T>(world: &World, what: &'static str, result: &Result<T>) {
@@ -77,6 +86,9 @@ impl PlacementLedger for Book {
         self.see(|world| {
             let Commit { zone, generation, .. } = commit;
             Self::lost(world, "commits overtaken", &result);
+            if result.is_ok() {
+                self.check_copy(world, &commit.digest, zone);
+            }
             world.say(format_args!(
                 "  ledger: committed {} in {zone} generation {generation}: {}",
                 world.name_of(&commit.digest),
@@ -176,6 +188,7 @@ impl PlacementLedger for Book {
                     (Outcome::Wrong { .. }, _) => world.count("damages", 1),
                     (Outcome::Missing, _) => world.count("losses found", 1),
                     (Outcome::Verified(_), _) => world.count("verified", 1),
+                    (Outcome::Copied(_), _) => self.check_copy(world, &claimed.digest, &claimed.zone),
                     _ => {}
                 }
             }

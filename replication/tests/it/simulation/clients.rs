@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use registry_core::blob::{ByteRange, ByteStream};
+use registry_core::blob::{ByteRange, ByteStream, once};
 use registry_core::metadata::UploadKey;
 use registry_core::testing::Rng;
 use registry_core::{Algorithm, Digest, Error, ErrorKind, Reference, Result};
@@ -390,12 +390,18 @@ impl Client {
     /// A blob some copy of which is being deleted at this moment, or is about to be, into any repository.
     async fn push_what_goes(&mut self) {
         for _ in 0..100 {
-            let going = |row: &Placement| row.desired == Desired::Absent && row.observed != Observed::Absent;
             let world = Arc::clone(&self.world);
-            let going = world.all_placements().into_iter().find(|row| row.observed == Observed::Deleting || going(row));
-            if let Some(index) = going.and_then(|row| world.blobs.iter().position(|blob| *blob == row.digest)) {
-                let repository = self.below(REPOSITORIES.len());
-                self.ensure(repository, &world.blobs[index]).await;
+            let going = |row: &Placement| {
+                let unwanted = row.desired == Desired::Absent && row.observed != Observed::Absent;
+                unwanted || row.observed == Observed::Deleting || world.holders(&row.digest).is_empty()
+            };
+            let going: Vec<_> = world.all_placements().into_iter().filter(|row| world.blobs.contains(&row.digest) && going(row)).collect();
+            if !going.is_empty() {
+                let (digest, index) = (going[self.below(going.len())].digest, self.below(REPOSITORIES.len()));
+                match self.put(index, &digest).await {
+                    Ok(_) => self.world.count("pushes of what goes", 1),
+                    Err(failed) => self.tolerate("push of what goes", &failed),
+                }
                 return;
             }
             self.pause(100).await;
@@ -531,6 +537,35 @@ impl Client {
             }
         }
         self.world.note("uploads abandoned", &self.name);
+    }
+
+    /// What any client may expect when nothing goes wrong: that the first attempt succeeds; or the next, made when the first one was told to.
+    pub(super) async fn push_in_peace(&mut self, index: usize) {
+        let (running, digest) = (self.server().await, self.any_blob());
+        let name = repository(index);
+        self.world.pushes(index, &digest);
+        let content = self.world.content(&digest).unwrap();
+        let mut may_wait = true;
+        loop {
+            let pushed = async {
+                let key = running.registry.start_upload(&name, "", Algorithm::Sha256).await?;
+                let half = content.len() / 2;
+                running.registry.append(&key, Some(0), once(content.slice(..half))).await?;
+                running.registry.finish_upload(&key, &digest, None, Some(once(content.slice(half..)))).await?;
+                running.registry.blob(&name, &digest, None).await?.collect().await
+            };
+            match ask(&running, pushed).await {
+                Ok(found) if found == content => return,
+                Err(Failed::Refused(error)) if may_wait && error.retry_after().is_some() => {
+                    may_wait = false;
+                    tokio::time::sleep(error.retry_after().unwrap()).await;
+                }
+                other => {
+                    self.world.violation(format_args!("a push to {name} in peace by {} ended as {other:?}", running.life.name));
+                    return;
+                }
+            }
+        }
     }
 
     async fn look(&mut self, index: usize) {

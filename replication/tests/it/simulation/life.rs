@@ -48,8 +48,10 @@ struct State {
     stop: Option<(When, Duration)>,
     stopped_until: Option<Instant>,
     stops: u64,
-    /// It stood still for longer than anybody may: from then on it is only stopped in an orderly way.
+    disturbances: u64,
+    /// From now on it is only stopped in an orderly way.
     spared: bool,
+    overslept: bool,
 }
 
 impl Life {
@@ -79,7 +81,9 @@ impl Life {
 
     /// Kills it now.
     pub(super) fn kill(&self) {
-        self.lock().dead = true;
+        let mut state = self.lock();
+        (state.dead, state.disturbances) = (true, state.disturbances + 1);
+        drop(state);
         self.died.notify_waiters();
     }
 
@@ -92,9 +96,24 @@ impl Life {
         self.lock().stopped_until.is_some_and(|until| until > Instant::now())
     }
 
+    /// Whether it ever stood still for longer than anybody may.
+    pub(super) fn overslept(&self) -> bool {
+        self.lock().overslept
+    }
+
     /// How often it was stopped.
     pub(super) fn stops(&self) -> u64 {
         self.lock().stops
+    }
+
+    /// It may not be able to keep its leases.
+    pub(super) fn disturb(&self) {
+        self.lock().disturbances += 1;
+    }
+
+    /// How often something happened to it that may keep it from keeping its leases.
+    pub(super) fn disturbances(&self) -> u64 {
+        self.lock().disturbances
     }
 
     /// Returns when it is dead.
@@ -115,12 +134,15 @@ impl Life {
             let dies = !state.spared && state.kill.as_mut().is_some_and(|when| when.is_now(name));
             if dies && !state.dead {
                 state.dead = true;
+                state.disturbances += 1;
                 self.died.notify_waiters();
             }
             if let Some((_, pause)) = state.stop.take_if(|(when, _)| when.is_now(name)) {
                 state.stopped_until = Some(Instant::now() + pause);
                 state.stops += 1;
-                state.spared |= pause > LONG;
+                state.disturbances += 1;
+                state.overslept |= pause > LONG;
+                state.spared |= state.overslept;
             }
             state.dead
         };

@@ -37,20 +37,27 @@ pub(super) struct Link {
     name: String,
     chance: Chance,
     latency: Duration,
+    /// How often what was sent arrives quite late.
+    late: Mutex<f64>,
     trouble: Mutex<Trouble>,
 }
 
 impl Link {
-    pub(super) fn new(name: String, chance: &Chance, latency: Duration) -> Self {
-        Self { name, chance: Arc::clone(chance), latency, trouble: Mutex::default() }
+    pub(super) fn new(name: String, chance: &Chance, latency: Duration, late: f64) -> Self {
+        Self { name, chance: Arc::clone(chance), latency, late: Mutex::new(late), trouble: Mutex::default() }
     }
 
     pub(super) fn set(&self, trouble: Trouble) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    fn trouble(&self) -> Trouble {
+    pub(super) fn trouble(&self) -> Trouble {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is late any more.
+    pub(super) fn calm(&self) {
+        *self.late.lock().unwrap_or_else(PoisonError::into_inner) = 0.0;
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
@@ -96,10 +103,16 @@ impl Link {
         self.cross(|_, after| after).await
     }
 
+    /// True now and then.
+    pub(super) fn seldom(&self) -> bool {
+        self.draw(|rng| rng.chance(0.05))
+    }
+
     /// A request that was sent and takes effect whatever becomes of its sender, now and then quite late.
     pub(super) async fn arrive<T: Send + 'static>(&self, effect: impl Future<Output = T> + Send + 'static) -> T {
+        let often = *self.late.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = u64::try_from(LATEST.as_millis()).unwrap_or(0);
-        let late = self.draw(|rng| if rng.chance(0.05) { rng.below(latest) } else { rng.below(5) });
+        let late = self.draw(|rng| if rng.chance(often) { rng.below(latest) } else { rng.below(5) });
         let on_the_wire = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(late)).await;
             effect.await

@@ -1,6 +1,7 @@
 //! The bytes of a zone: [`Medium`], and the [`Witness`] who sees everything that is done to them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -9,11 +10,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use registry_core::blob::*;
 use registry_core::memory::MemoryBlobStore;
-use registry_core::{BlobStore, BlobUpload, Clock, Digest, Result, Timestamp, UploadToken};
+use registry_core::{BlobStore, BlobUpload, Clock, Digest, Error, ErrorKind, Result, Timestamp, UploadToken};
+use replication::ledger::Observed;
 
 use super::object_zone::ObjectZone;
 use super::plan::{Plan, ZONE_NAMES};
-use super::world::{World, at_once};
+use super::world::{World, at_once, zone_id};
 
 /// Where the bytes of a zone are.
 #[derive(Clone, Debug)]
@@ -75,11 +77,31 @@ pub(super) struct Witness {
     world: Weak<World>,
     zone: usize,
     inner: Arc<dyn BlobStore>,
+    /// What is there instead when the disk is not mounted.
+    mount_point: MemoryBlobStore,
 }
 
 impl Witness {
     pub(super) fn new(world: Weak<World>, zone: usize, inner: Arc<dyn BlobStore>) -> Self {
-        Self { world, zone, inner }
+        Self { world, zone, inner, mount_point: MemoryBlobStore::default() }
+    }
+
+    /// What is there: the medium, or an empty directory.
+    fn place(&self) -> &dyn BlobStore {
+        if self.is_mounted() { &*self.inner } else { &self.mount_point }
+    }
+
+    fn objects(&self) -> &dyn NamedObjects {
+        self.place().named().unwrap()
+    }
+
+    fn is_mounted(&self) -> bool {
+        self.world.upgrade().is_none_or(|world| world.mounted[self.zone].load(Ordering::Relaxed))
+    }
+
+    /// The empty directory is not to be written to.
+    fn writable(&self) -> Result<()> {
+        if self.is_mounted() { Ok(()) } else { Err(Error::new(ErrorKind::Denied, "the mount point is read-only")) }
     }
 
     fn see(&self, check: impl FnOnce(&World)) {
@@ -99,10 +121,8 @@ impl Witness {
     }
 
     fn wrap(&self, upload: Box<dyn BlobUpload>) -> Box<dyn BlobUpload> {
-        Box::new(WitnessedUpload {
-            witness: Self { world: Weak::clone(&self.world), zone: self.zone, inner: Arc::clone(&self.inner) },
-            upload,
-        })
+        let witness = Self::new(Weak::clone(&self.world), self.zone, Arc::clone(&self.inner));
+        Box::new(WitnessedUpload { witness, upload })
     }
 }
 
@@ -110,27 +130,31 @@ impl Witness {
 #[deny(clippy::missing_trait_methods)]
 impl BlobStore for Witness {
     async fn stat(&self, digest: &Digest) -> Result<BlobInfo> {
-        self.inner.stat(digest).await
+        self.place().stat(digest).await
     }
 
     async fn read(&self, digest: &Digest, options: ReadOptions) -> Result<BlobReader> {
-        self.inner.read(digest, options).await
+        self.place().read(digest, options).await
     }
 
     async fn begin(&self, options: WriteOptions) -> Result<Box<dyn BlobUpload>> {
+        self.writable()?;
         Ok(self.wrap(self.inner.begin(options).await?))
     }
 
     async fn resume(&self, options: ResumeOptions) -> Result<Box<dyn BlobUpload>> {
+        self.writable()?;
         Ok(self.wrap(self.inner.resume(options).await?))
     }
 
     async fn put(&self, digest: &Digest, options: WriteOptions, content: ByteStream) -> Result<BlobInfo> {
+        self.writable()?;
         self.comes("put", digest);
         self.inner.put(digest, options, content).await
     }
 
     async fn delete(&self, digest: &Digest) -> Result<()> {
+        self.writable()?;
         self.see(|world| {
             world.say(format_args!("  zone {}: delete {}", self.zone, world.name_of(digest)));
             let others = (0..world.media.len()).any(|other| other != self.zone && world.is_good(other, digest));
@@ -144,27 +168,37 @@ impl BlobStore for Witness {
             }
             if at_once(self.inner.contains(digest)).unwrap() {
                 world.count("bytes deleted", 1);
+                let rows = world.placements(digest);
+                let row = rows.iter().find(|row| row.zone == zone_id(self.zone));
+                if row.is_none_or(|row| row.observed != Observed::Deleting) {
+                    world.violation(format_args!(
+                        "{} is deleted in zone {} when it may be there: {row:?}",
+                        world.name_of(digest),
+                        self.zone
+                    ));
+                }
             }
         });
         self.inner.delete(digest).await
     }
 
     async fn delete_before(&self, digest: &Digest, _: Instant) -> Result<()> {
-        self.delete(digest).await
+        BlobStore::delete(self, digest).await
     }
 
     fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo> {
-        self.inner.list(options)
+        self.place().list(options)
     }
 
     fn uploads(&self, older_than: Timestamp) -> ItemStream<'_, PendingUpload> {
         // In the order of their age: ids may be random.
-        let mut listed: Vec<_> = at_once(self.inner.uploads(older_than).try_collect::<Vec<_>>()).unwrap();
+        let mut listed: Vec<_> = at_once(self.place().uploads(older_than).try_collect::<Vec<_>>()).unwrap();
         listed.sort_by_key(|upload| (upload.modified, upload.size));
         futures_util::stream::iter(listed.into_iter().map(Ok)).boxed()
     }
 
     async fn discard(&self, id: &str) -> Result<()> {
+        self.writable()?;
         self.see(|world| world.note("uploads discarded", format_args!("in zone {}", self.zone)));
         self.inner.discard(id).await
     }
@@ -186,7 +220,7 @@ impl BlobStore for Witness {
     }
 
     fn named(&self) -> Option<&dyn NamedObjects> {
-        self.inner.named()
+        Some(self)
     }
 
     async fn probe(&self) -> ProbeReport {
@@ -195,6 +229,27 @@ impl BlobStore for Witness {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+}
+
+#[async_trait]
+impl NamedObjects for Witness {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.objects().get(name).await
+    }
+
+    async fn put(&self, name: &str, value: Bytes) -> Result<()> {
+        self.writable()?;
+        self.objects().put(name, value).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.writable()?;
+        self.objects().delete(name).await
+    }
+
+    fn list(&self, prefix: &str) -> ItemStream<'_, NamedObjectInfo> {
+        self.objects().list(prefix)
     }
 }
 
@@ -208,6 +263,7 @@ struct WitnessedUpload {
 #[deny(clippy::missing_trait_methods)]
 impl BlobUpload for WitnessedUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.witness.writable()?;
         let at = usize::try_from(self.upload.offset()).unwrap();
         self.witness.see(|world| {
             let fits =
@@ -227,10 +283,12 @@ impl BlobUpload for WitnessedUpload {
     }
 
     async fn suspend(&mut self) -> Result<UploadToken> {
+        self.witness.writable()?;
         self.upload.suspend().await
     }
 
     async fn commit(&mut self, digest: &Digest) -> Result<BlobInfo> {
+        self.witness.writable()?;
         let committed = self.upload.commit(digest).await;
         if committed.is_ok() {
             self.witness.comes("commit", digest);
@@ -239,6 +297,7 @@ impl BlobUpload for WitnessedUpload {
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {
+        self.witness.writable()?;
         self.upload.abort().await
     }
 }

@@ -123,6 +123,42 @@ fn report(seed: u64) {
     assert!(run.violations.is_empty(), "seed {seed} fails; its trace is above; replay it with\n  {command}\n{}", run.violations.join("\n"));
 }
 
+/// What has to happen in a thousand seeds, or they show nothing.
+const HAPPENS: [&str; 32] = [
+    "checkpoints",
+    "commits overtaken",
+    "crashes",
+    "cut streams",
+    "damage noticed",
+    "falls over: corrupt",
+    "falls over: cut",
+    "falls over: timeout",
+    "flips",
+    "full disks",
+    "intents fenced",
+    "leases lost",
+    "lost acknowledgements",
+    "mounts",
+    "narrowings",
+    "orderly stops",
+    "policy changes",
+    "pulls",
+    "quarantines",
+    "races for an upload",
+    "reconciliations",
+    "resumes of a copy",
+    "rot",
+    "stops",
+    "strays",
+    "suspicions",
+    "truncations",
+    "uploads discarded",
+    "verified",
+    "warned",
+    "widenings",
+    "work overtaken",
+];
+
 #[test]
 fn nothing_that_was_acknowledged_is_lost_and_everything_converges_in_any_interleaving() {
     if let Some(seed) = from_environment("REGISTRY_TEST_SEED") {
@@ -137,6 +173,40 @@ fn nothing_that_was_acknowledged_is_lost_and_everything_converges_in_any_interle
         panic!("seed {seed} failed, and does not when it is run again: it is not deterministic");
     }
     println!("{count} seeds in {:?}: {counts:#?}", start.elapsed());
+    let never: Vec<_> = HAPPENS.iter().filter(|what| !counts.contains_key(*what)).collect();
+    assert!(count < SEEDS || never.is_empty(), "the simulation has ceased to test something: {never:?} never happens");
+}
+
+fn is_caught(mutant: Mutant) {
+    let (_, caught) = all(0..SEEDS, mutant, |run| !run.violations.is_empty());
+    println!("{mutant:?} is caught by seed {caught:?}");
+    if let Some(seed) = caught {
+        println!("{}", simulate(seed, mutant, false).violations.join("\n"));
+    }
+    assert!(caught.is_some(), "{mutant:?} is not caught within {SEEDS} seeds");
+}
+
+macro_rules! mutants {
+    ($($name:ident: $mutant:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            is_caught(Mutant::$mutant);
+        })*
+    };
+}
+
+mutants! {
+    a_ledger_that_hears_of_blobs_after_their_bytes_is_caught: NoIntend;
+    commits_under_any_generation_are_caught: NoGenerationOfCommits;
+    a_delete_without_a_verified_copy_elsewhere_is_caught: DeleteWithoutCopy;
+    writers_of_one_upload_without_epochs_are_caught: NoWriterEpoch;
+    writers_that_do_not_wait_for_deletes_are_caught: NoFence;
+    deletes_whose_fence_is_not_kept_up_are_caught: NoRenewalOfDeletes;
+    doubts_that_nobody_writes_down_are_caught: NoSuspicion;
+    reads_that_are_not_verified_are_caught: NoVerification;
+    writes_to_any_zone_are_caught: NoPolicy;
+    images_that_are_acknowledged_too_soon_are_caught: NoCopiesAwaited;
+    copies_that_are_announced_too_soon_are_caught: CopiedTooSoon;
 }
 
 #[test]

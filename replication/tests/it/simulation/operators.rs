@@ -1,6 +1,7 @@
 //! What goes wrong, and what operators do meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use registry_core::testing::{FaultPlan, Op, Rng};
@@ -64,6 +65,10 @@ enum Episode {
         process: usize,
         trouble: Trouble,
     },
+    /// A zone's disk is not there, and its mount point is.
+    Unmounted {
+        zone: usize,
+    },
     /// A copy goes bad.
     Rot {
         zone: usize,
@@ -119,19 +124,21 @@ fn when(rng: &mut Rng) -> When {
         return When::Steps(rng.below(200));
     }
     let step = STEPS[usize::try_from(rng.below(STEPS.len() as u64)).unwrap()];
-    When::At { step, skip: rng.below(6) }
+    When::At { step, skip: rng.below(3) }
 }
 
 /// Longer than a lease; now and then longer than anybody may.
 fn pause(rng: &mut Rng) -> Duration {
     let leases = 1.0 + 3.0 * rng.below(100) as f64 / 100.0;
-    if rng.chance(0.3) { LONG + LEASE.mul_f64(2.0 * leases) } else { LEASE.mul_f64(leases) }
+    if rng.chance(0.3) { LONG * 2 + LEASE.mul_f64(2.0 * leases) } else { LEASE.mul_f64(leases) }
 }
 
 fn draw(rng: &mut Rng, plan: &Plan) -> Episode {
     let process = usize::try_from(rng.below(PROCESSES as u64)).unwrap();
     let zone = usize::try_from(rng.below(ZONES as u64)).unwrap();
-    match rng.below(20) {
+    match rng.below(if plan.honest { 26 } else { 30 }) {
+        19..22 => Episode::Unmounted { zone },
+        22..26 => Episode::Stop { process, when: when(rng), pause: pause(rng) },
         0..5 => Episode::Crash { process, when: when(rng) },
         5..8 => Episode::Stop { process, when: when(rng), pause: pause(rng) },
         8 => Episode::Restart { process },
@@ -225,8 +232,19 @@ async fn happen(world: &Arc<World>, orders: &Orders, episode: Episode, length: D
             tokio::time::sleep(length).await;
             world.zones[zone].set_plan(FaultPlan::default());
         }
-        Episode::Ledger { process, trouble } => for_a_while(vec![Arc::clone(&world.ledger_links[process])], trouble).await,
+        Episode::Ledger { process, trouble } => {
+            if let Some(running) = world.running(process) {
+                running.life.disturb();
+            }
+            for_a_while(vec![Arc::clone(&world.ledger_links[process])], trouble).await;
+        }
         Episode::Metadata { process, trouble } => for_a_while(vec![Arc::clone(&world.metadata_links[process])], trouble).await,
+        Episode::Unmounted { zone } => {
+            world.note("disks unmounted", zone);
+            world.mounted[zone].store(false, Ordering::Relaxed);
+            tokio::time::sleep(length).await;
+            world.mounted[zone].store(true, Ordering::Relaxed);
+        }
         Episode::Rot { zone } => rot(world, zone),
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub(super) disks: [bool; ZONES],
     pub(super) latency: [[Duration; ZONES]; PROCESSES],
     pub(super) database: Duration,
+    /// How often what was sent arrives quite late.
+    pub(super) late: f64,
     pub(super) hedge: bool,
     pub(super) measured: bool,
     pub(super) trash: Duration,
@@ -89,6 +91,7 @@ impl Plan {
             disks,
             latency,
             database: milliseconds(1 + rng.below(20)),
+            late: if rng.chance(0.3) { 0.3 } else { 0.04 },
             hedge: rng.chance(0.3),
             measured: rng.chance(0.3),
             trash: if rng.chance(0.5) { Duration::ZERO } else { Duration::from_secs(3) },
@@ -119,7 +122,7 @@ impl Plan {
         options.checkpoint = 200;
         options.replay = self.replay;
         options.reconcile_interval = Duration::from_secs(8);
-        options.keep_deleted = Duration::from_secs(20);
+        options.keep_deleted = Duration::from_secs(40);
         options.seed = Some(seed);
         options
     }

@@ -1,13 +1,15 @@
 //! A process: a registry over all zones, its workers and its garbage collection; and the supervisor that starts it again whenever it has died.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use registry_core::{BlobStore, GcOptions, MetadataStore, Registry, VerifyReads};
-use replication::{BuildError, Closest, PlacementLedger, ReplicatedStore, Zone};
+use replication::{BuildError, Closest, PlacementLedger, PlacementPolicy, ReplicatedStore, Zone};
 use tokio::sync::mpsc;
 
 use super::life::Life;
+use super::mutants::Mutant;
 use super::plan::{GRACE, LEASE, REPOSITORIES, UPLOAD_EXPIRY, ZONE_NAMES, ZONES};
 use super::remote::Remote;
 use super::world::{Running, World};
@@ -22,7 +24,8 @@ pub(super) async fn supervise(world: Arc<World>, process: usize, mut orders: mps
         let policy = *world.policy.lock().unwrap();
         allow(&world, policy);
         let Some(store) = start(&world, process, run, policy, &life).await else { continue };
-        let metadata: Arc<dyn MetadataStore> = Arc::new(Remote::new(&life, &world.metadata_links[process], Arc::clone(&world.metadata)));
+        let metadata: Arc<dyn MetadataStore> =
+            Arc::new(Remote::new(&life, &world.metadata_links[process], &world.ledger_links[process], Arc::clone(&world.metadata)));
         let registry = Registry::builder(Arc::new(store.clone()), metadata)
             .clock(Arc::clone(&world.clock))
             .verify_reads(VerifyReads::Never)
@@ -52,6 +55,7 @@ pub(super) async fn supervise(world: Arc<World>, process: usize, mut orders: mps
         // All that is left of it are calls that never go on.
         collector.abort();
         world.count("stops", life.stops());
+        world.overslept.fetch_or(life.overslept(), Ordering::Relaxed);
         world.note("deaths", &life.name);
         world.processes.lock().unwrap()[process] = None;
         let pause = world.rng().below(2_000);
@@ -69,15 +73,27 @@ fn allow(world: &World, policy: usize) {
     }
 }
 
+/// The same zones, and no more than one copy is waited for.
+fn one_copy(policy: &PlacementPolicy) -> PlacementPolicy {
+    PlacementPolicy::new(policy.rules().iter().map(|rule| rule.clone().with_min_copies(1)).collect())
+}
+
 async fn start(world: &Arc<World>, process: usize, run: u64, policy: usize, life: &Arc<Life>) -> Option<ReplicatedStore> {
     loop {
         let seed = world.seed ^ (process as u64 + 1) << 40 ^ run << 50;
-        let ledger: Arc<dyn PlacementLedger> = Arc::new(Remote::new(life, &world.ledger_links[process], Arc::clone(&world.ledger)));
-        let metadata: Arc<dyn MetadataStore> = Arc::new(Remote::new(life, &world.metadata_links[process], Arc::clone(&world.metadata)));
+        let ledger: Arc<dyn PlacementLedger> =
+            Arc::new(Remote::new(life, &world.ledger_links[process], &world.ledger_links[process], Arc::clone(&world.ledger)));
+        let metadata: Arc<dyn MetadataStore> =
+            Arc::new(Remote::new(life, &world.metadata_links[process], &world.ledger_links[process], Arc::clone(&world.metadata)));
+        let rules = match world.mutant {
+            Mutant::NoPolicy => PlacementPolicy::default(),
+            Mutant::NoCopiesAwaited => one_copy(&world.plan.policies[policy]),
+            _ => world.plan.policies[policy].clone(),
+        };
         let mut builder = ReplicatedStore::builder(ledger)
             .metadata(metadata)
             .clock(Arc::clone(&world.clock))
-            .policy(world.plan.policies[policy].clone())
+            .policy(rules)
             .options(world.plan.options(seed));
         if !world.plan.measured {
             let names = ZONE_NAMES.iter().cycle().skip(process).take(ZONES);
@@ -85,8 +101,12 @@ async fn start(world: &Arc<World>, process: usize, run: u64, policy: usize, life
         }
         for (zone, name) in ZONE_NAMES.iter().enumerate() {
             let store: Arc<dyn BlobStore> = Arc::new(world.zones[zone].clone());
-            let store = Remote::new(life, &world.links[process][zone], store);
-            builder = builder.zone(Zone::new(*name, Arc::new(store)));
+            let store = Remote::new(life, &world.links[process][zone], &world.ledger_links[process], store);
+            let mut zone = Zone::new(*name, Arc::new(store));
+            if world.mutant == Mutant::NoVerification {
+                zone = zone.with_verify_reads(VerifyReads::Never);
+            }
+            builder = builder.zone(zone);
         }
         tokio::select! {
             biased;

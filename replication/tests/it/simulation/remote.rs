@@ -12,25 +12,28 @@ use registry_core::{BlobStore, BlobUpload, Digest, Error, ErrorKind, MetadataSto
 use replication::ledger::{self, *};
 
 use super::life::Life;
-use super::link::Link;
+use super::link::{Link, Trouble};
+use super::plan::LEASE;
 
 /// What is at the other end of a link.
 #[derive(Debug)]
 pub(super) struct Remote<S> {
     life: Arc<Life>,
     link: Arc<Link>,
+    /// The way to the ledger.
+    leases: Arc<Link>,
     inner: S,
 }
 
 impl<S: Clone> Clone for Remote<S> {
     fn clone(&self) -> Self {
-        Self { life: Arc::clone(&self.life), link: Arc::clone(&self.link), inner: self.inner.clone() }
+        Self { life: Arc::clone(&self.life), link: Arc::clone(&self.link), leases: Arc::clone(&self.leases), inner: self.inner.clone() }
     }
 }
 
 impl<S> Remote<S> {
-    pub(super) fn new(life: &Arc<Life>, link: &Arc<Link>, inner: S) -> Self {
-        Self { life: Arc::clone(life), link: Arc::clone(link), inner }
+    pub(super) fn new(life: &Arc<Life>, link: &Arc<Link>, leases: &Arc<Link>, inner: S) -> Self {
+        Self { life: Arc::clone(life), link: Arc::clone(link), leases: Arc::clone(leases), inner }
     }
 
     async fn out(&self, step: &str) -> Result<()> {
@@ -125,13 +128,24 @@ impl BlobStore for Remote<Arc<dyn BlobStore>> {
     }
 
     async fn delete_before(&self, digest: &Digest, deadline: Instant) -> Result<()> {
-        self.out("delete_before").await?;
+        self.life.step("delete_before").await;
+        let undisturbed = self.life.disturbances();
+        self.link.out().await?;
         // In time when it is sent; when it takes effect is another matter.
         if tokio::time::Instant::now().into_std() >= deadline {
             return Err(Error::new(ErrorKind::TimedOut, "too late to delete").with_key(digest));
         }
-        let (inner, digest) = (Arc::clone(&self.inner), *digest);
-        let result = self.link.arrive(async move { inner.delete(&digest).await }).await;
+        let (inner, digest, life) = (Arc::clone(&self.inner), *digest, Arc::clone(&self.life));
+        // One in many takes longer than any lease, which is fine as long as there is somebody who keeps it up.
+        let long = if self.leases.trouble() == Trouble::None && self.link.seldom() { LEASE * 3 } else { Duration::ZERO };
+        let delete = async move {
+            tokio::time::sleep(long).await;
+            if !long.is_zero() && life.disturbances() != undisturbed {
+                return Err(Error::new(ErrorKind::Interrupted, "the connection went with its process"));
+            }
+            inner.delete(&digest).await
+        };
+        let result = self.link.arrive(delete).await;
         self.back("delete_before").await?;
         result
     }
@@ -230,7 +244,11 @@ fn dropped() -> Error {
 impl RemoteUpload {
     fn new<S>(remote: &Remote<S>, upload: Box<dyn BlobUpload>) -> Self {
         let offset = upload.offset();
-        Self { remote: Remote::new(&remote.life, &remote.link, ()), inner: Arc::new(tokio::sync::Mutex::new(Some(upload))), offset }
+        Self {
+            remote: Remote::new(&remote.life, &remote.link, &remote.leases, ()),
+            inner: Arc::new(tokio::sync::Mutex::new(Some(upload))),
+            offset,
+        }
     }
 }
 

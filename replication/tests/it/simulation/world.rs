@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use futures_util::FutureExt as _;
 use registry_core::memory::MemoryMetadataStore;
 use registry_core::testing::{FaultPlan, FaultStore, Rng, TokioClock};
 use registry_core::{BlobStore, BlobStoreExt as _, Clock, Digest, MetadataStore, Registry, RepositoryName, Timestamp};
-use replication::ledger::{ListPlacements, Placement};
+use replication::ledger::{ListPlacements, Placement, ZoneRecord};
 use replication::{MemoryLedger, PlacementLedger, ReplicatedStore, ZoneId};
 
 use super::book::Book;
@@ -17,7 +18,7 @@ use super::life::Life;
 use super::link::{Chance, Link};
 use super::medium::{Medium, Witness};
 use super::mutants::Mutant;
-use super::plan::{PROCESSES, Plan, REPOSITORIES, ZONES};
+use super::plan::{PROCESSES, Plan, REPOSITORIES, ZONE_NAMES, ZONES};
 
 /// What a run counts, by name.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
@@ -56,12 +57,17 @@ pub(super) struct Model {
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) plan: Plan,
+    pub(super) mutant: Mutant,
     pub(super) chance: Chance,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ledger: Arc<dyn PlacementLedger>,
     pub(super) metadata: Arc<dyn MetadataStore>,
     pub(super) media: Vec<Medium>,
     pub(super) zones: Vec<FaultStore>,
+    /// Whether each zone's disk is mounted.
+    pub(super) mounted: Vec<AtomicBool>,
+    /// Whether a process stood still for longer than anybody may, and is gone.
+    pub(super) overslept: AtomicBool,
     /// From each process to each zone.
     pub(super) links: Vec<Vec<Arc<Link>>>,
     pub(super) ledger_links: Vec<Arc<Link>>,
@@ -103,20 +109,29 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::default());
         let chance: Chance = Arc::new(Mutex::new(Rng::new(seed ^ 0x5eed)));
         let metadata: Arc<dyn MetadataStore> = Arc::new(MemoryMetadataStore::with_clock(Arc::clone(&clock)));
-        let metadata = mutant.metadata(metadata);
+        let wrong = mutant.shared();
+        let metadata = wrong.metadata(metadata);
         let contents: BTreeMap<_, _> = plan.contents.iter().map(|content| (Digest::sha256(content), content.clone())).collect();
         let blobs = plan.contents.iter().map(|content| Digest::sha256(content)).collect();
-        let link = |from: usize, to: String, latency| Arc::new(Link::new(format!("p{from} to {to}"), &chance, latency));
+        let late = plan.late;
+        let link = |from: usize, to: String, latency| Arc::new(Link::new(format!("p{from} to {to}"), &chance, latency, late));
         let media: Vec<_> = (0..ZONES).map(|zone| Medium::new(&plan, zone, &clock)).collect();
         Arc::new_cyclic(|world| {
             let ledger: Arc<dyn PlacementLedger> = Arc::new(MemoryLedger::with_clock(Arc::clone(&clock)));
-            let ledger: Arc<dyn PlacementLedger> = Arc::new(Book::new(Weak::clone(world), mutant.ledger(ledger)));
+            // The zones are known: what is met for the first time cannot be told from an empty mount point.
+            for (zone, name) in ZONE_NAMES.iter().enumerate() {
+                at_once(ledger.register_zone(&ZoneRecord { id: zone_id(zone), name: (*name).to_string() })).unwrap();
+            }
+            let ledger: Arc<dyn PlacementLedger> = Arc::new(Book::new(Weak::clone(world), wrong.ledger(ledger)));
             let zone = |(zone, medium): (usize, &Medium)| {
                 let witness: Arc<dyn BlobStore> = Arc::new(Witness::new(Weak::clone(world), zone, medium.store()));
-                FaultStore::new(mutant.zone(witness), FaultPlan::default())
+                FaultStore::new(wrong.zone(witness), FaultPlan::default())
             };
             Self {
                 seed,
+                mutant,
+                mounted: (0..ZONES).map(|_| AtomicBool::new(true)).collect(),
+                overslept: AtomicBool::new(false),
                 zones: media.iter().enumerate().map(zone).collect(),
                 links: (0..PROCESSES).map(|p| (0..ZONES).map(|z| link(p, format!("zone {z}"), plan.latency[p][z])).collect()).collect(),
                 ledger_links: (0..PROCESSES).map(|p| link(p, "the ledger".to_owned(), plan.database)).collect(),
