@@ -3,6 +3,7 @@
 //!
 //! A mutant is a decorator over the memory store: it does with the contract's own commands what a wrong store would do inside.
 
+mod flaw;
 mod mutant;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::collections::BTreeMap;
 use registry_core::testing::Report;
 use registry_core::testing::metadata_store::{self, CASES};
 
-use self::mutant::{Flaw, Mutant};
+use self::flaw::Flaw;
+use self::mutant::Mutant;
 
 /// Every mutant, and the case that has to fail.
 const CAUGHT_BY: &[(Flaw, &str)] = &[
