@@ -159,6 +159,7 @@ impl Registry {
         let mut delete = pin!(inner.blobs.delete_before(digest, (claimed_at + lease / 2).into_std()));
         let deleted = loop {
             tokio::select! {
+                biased;
                 deleted = &mut delete => break deleted,
                 () = tokio::time::sleep(lease / 4) => {
                     if let Err(error) = inner.metadata.renew_deletion(&deletion, lease).await {
