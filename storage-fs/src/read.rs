@@ -105,6 +105,10 @@ impl Source {
                 Err(Error::new(ErrorKind::Corrupt, message).with_key(self.digest))
             }
             Ok(chunk) => Ok(chunk),
+            // The medium cannot give back what is on it: of no use however often it is asked.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                Err(failed(&error, "reading a blob").with_key(self.digest).with_kind(ErrorKind::Corrupt))
+            }
             Err(error) => Err(failed(&error, "reading a blob").with_key(self.digest)),
         }
     }
