@@ -17,6 +17,10 @@ use crate::commands::ledger::{
 };
 use crate::database::Database;
 
+/// How many placements a claim looks at first, and at a time at most.
+const FIRST_PAGE: usize = 16;
+const LONGEST_PAGE: usize = 250;
+
 /// How many blobs are tried again in one transaction, so that nobody waits long behind it.
 const PAGE: u32 = 500;
 
@@ -110,7 +114,28 @@ impl PlacementLedger for SqlLedger {
         if claim.limit == 0 || !self.database.read(IsDue(claim.zone.clone())).await? {
             return Ok(Vec::new());
         }
-        self.database.write(Take(claim.clone())).await
+        // A few at first: mostly the first that is due can be done. The more cannot, the more are looked at in one go.
+        let mut page = (claim.limit as usize).max(FIRST_PAGE);
+        let mut looked_at = 0;
+        let mut tasks = Vec::new();
+        loop {
+            let mut rest = claim.clone();
+            rest.limit -= u32::try_from(tasks.len()).unwrap_or(rest.limit);
+            page = page.min(claim.looks_at() - looked_at);
+            match self.database.write(Take { claim: rest, page }).await {
+                Ok(taken) => {
+                    tasks.extend(taken.tasks);
+                    looked_at += page;
+                    if !taken.more || tasks.len() >= claim.limit as usize || looked_at >= claim.looks_at() {
+                        return Ok(tasks);
+                    }
+                }
+                // What was claimed so far is the caller's.
+                Err(_) if !tasks.is_empty() => return Ok(tasks),
+                Err(error) => return Err(error),
+            }
+            page = (page * 4).min(LONGEST_PAGE);
+        }
     }
 
     async fn renew(&self, task: &Task, lease: Duration, progress: Option<Bytes>) -> Result<()> {

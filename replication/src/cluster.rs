@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) clock: Arc<dyn Clock>,
     /// A copy became good, or was lost.
     pub(crate) progress: Notify,
+    /// It is time to compare places with policies.
+    pub(crate) compare: Notify,
     jitter: Mutex<u64>,
     /// What was lately written on behalf of whom.
     fresh: Mutex<BTreeMap<(Digest, String), Instant>>,
@@ -52,7 +54,8 @@ impl Cluster {
     ) -> Self {
         let chance = || u64::from_str_radix(&registry_core::random_id()[..16], 16).unwrap_or(0);
         let jitter = Mutex::new(options.seed.unwrap_or_else(chance));
-        Self { members, ledger, metadata, policy, closest, options, clock, progress: Notify::new(), jitter, fresh: Mutex::default() }
+        let fresh = Mutex::default();
+        Self { members, ledger, metadata, policy, closest, options, clock, progress: Notify::new(), compare: Notify::new(), jitter, fresh }
     }
 
     pub(crate) fn member(&self, id: &ZoneId) -> Option<&Arc<Member>> {

@@ -49,6 +49,11 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The zone did what it was asked to. How long that took says more about the request than about the zone.
+    pub(crate) fn worked(&self) {
+        self.lock().failures = 0;
+    }
+
     /// The zone answered, after so long.
     pub(crate) fn answered(&self, after: Duration) {
         let mut state = self.lock();

@@ -36,6 +36,8 @@ pub(crate) struct Member {
     confirmed_at: Mutex<Option<Instant>>,
     /// It answered, and is not the zone it was: not to be read from, written to, or deleted from.
     stranger: AtomicBool,
+    /// It did not say who it is when it was last passed over.
+    was_away: AtomicBool,
 }
 
 /// What a zone says of itself does not fit what is known of it.
@@ -57,6 +59,7 @@ impl Member {
             id,
             confirmed_at: Mutex::default(),
             stranger: AtomicBool::new(false),
+            was_away: AtomicBool::new(false),
         }
     }
 
@@ -83,6 +86,7 @@ impl Member {
             }
             Err((error, is_stranger)) => {
                 self.stranger.fetch_or(is_stranger, Ordering::Relaxed);
+                self.was_away.store(true, Ordering::Relaxed);
                 Err(error)
             }
         }
@@ -150,19 +154,15 @@ impl Member {
             return false;
         }
         tracing::info!(zone = self.name, "the zone works again");
-        // What failed because it did not is not to wait for long pauses to end.
+        if !self.was_away.swap(false, Ordering::Relaxed) {
+            // It answered all the time; what fails in it fails for reasons of its own, and waits as long as it has to.
+            return true;
+        }
+        // What failed because it was away is not to wait for long pauses to end.
         if let Err(error) = ledger.replay(Some(id)).await {
             tracing::warn!(zone = self.name, %error, "could not make failed work due again");
         }
         true
-    }
-
-    /// Notes how a request ended.
-    pub(crate) fn note<T>(&self, result: &Result<T>, took: Duration, options: &Options) {
-        match result {
-            Ok(_) => self.health.answered(took),
-            Err(error) => self.failed(error, options),
-        }
     }
 
     /// Notes that the zone failed.
@@ -184,16 +184,23 @@ impl Member {
         }
     }
 
-    /// Makes a request that is to be answered within the [`request_timeout`](Options::request_timeout), and notes how it ended.
+    /// Makes a request that is to be answered within the [`request_timeout`](Options::request_timeout), and notes how it ended, and when.
     pub(crate) async fn ask<T>(&self, options: &Options, request: impl Future<Output = Result<T>>) -> Result<T> {
-        self.ask_within(options.request_timeout, options, request).await
+        let start = Instant::now();
+        let result = self.ask_within(options.request_timeout, options, request).await;
+        if result.is_ok() {
+            self.health.answered(start.elapsed());
+        }
+        result
     }
 
-    /// The same with another limit.
+    /// Makes a request that may take long, and notes how it ended.
     pub(crate) async fn ask_within<T>(&self, limit: Duration, options: &Options, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let start = Instant::now();
         let result = in_time(limit, &self.name, request).await;
-        self.note(&result, start.elapsed(), options);
+        match &result {
+            Ok(_) => self.health.worked(),
+            Err(error) => self.failed(error, options),
+        }
         result
     }
 }

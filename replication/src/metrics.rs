@@ -20,12 +20,16 @@ const SUSPECTS: &str = "registry_replication_suspects_total";
 
 /// Gives each metric its unit and a line of explanation, for recorders that show them. Call it once, after the recorder was installed.
 pub fn describe_metrics() {
-    describe_counter!(READS, Unit::Count, "Blobs and parts of blobs that were begun to be read from this zone.");
-    describe_counter!(FAILOVERS, Unit::Count, "Reads that left this zone for another one, and why.");
-    describe_counter!(COPIES, Unit::Count, "Pieces of work done in this zone: copy, verify, delete.");
+    describe_counter!(
+        READS,
+        Unit::Count,
+        "Blobs and parts of blobs that were begun to be read from this zone, by clients and to be copied."
+    );
+    describe_counter!(FAILOVERS, Unit::Count, "Reads that gave this zone up, for another one if there was one, and why.");
+    describe_counter!(COPIES, Unit::Count, "Pieces of work that came to an end in this zone: copy, verify, delete.");
     describe_counter!(COPIED_BYTES, Unit::Bytes, "Bytes that were copied into this zone.");
     describe_counter!(FAILURES, Unit::Count, "Pieces of work that failed in this zone, by the kind of failure.");
-    describe_histogram!(TIME_TO_REPLICA, Unit::Seconds, "From when a blob was first stored to when this zone had its copy.");
+    describe_histogram!(TIME_TO_REPLICA, Unit::Seconds, "From when this zone was first owed a copy that could be made to when it had it.");
     describe_gauge!(LAG, Unit::Seconds, "For how long the oldest piece of work of this zone has been waiting.");
     describe_gauge!(BACKLOG, Unit::Count, "Work that waits in this zone: copy, verify, delete.");
     describe_gauge!(BACKLOG_BYTES, Unit::Bytes, "Bytes that are to be copied into this zone.");

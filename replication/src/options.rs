@@ -39,6 +39,9 @@ pub struct Options {
     /// How long a blob that somebody refers to, or means to, is kept where its policy does not want it any more; 10 minutes by default. Longer than a
     /// reference takes to be written down.
     pub narrow_after: Duration,
+    /// How lately a copy that stays has to have been read and found right, for one that is not wanted to be deleted; an hour by default. If none was, one is
+    /// read before.
+    pub verified_within: Duration,
     /// For how long a worker claims a piece of work, before it has to say that it is still alive; a minute by default.
     pub lease: Duration,
     /// How often workers look for work that other processes have made; 2 seconds by default. Work that was made by this process begins at once.
@@ -77,6 +80,7 @@ impl Default for Options {
             deletion_patience: seconds(20),
             trash_delay: Duration::ZERO,
             narrow_after: seconds(600),
+            verified_within: seconds(3600),
             lease: seconds(60),
             poll_interval: seconds(2),
             look_again: seconds(10),

@@ -1,10 +1,11 @@
 //! [`ReplicatedStore`]: a [`BlobStore`] over many zones.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use registry_core::blob::{
     Assurance, BlobInfo, BlobReader, ByteStream, Capabilities, DownloadOptions, ItemStream, ListOptions, NamedObjects, PendingUpload,
     ProbeReport, ReadOptions, ResumeOptions, WriteOptions,
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, unreadable, visible};
 use crate::ledger::{Desired, ListPlacements, Placement, Retarget, ZoneId};
-use crate::member::Member;
-use crate::policy::TooFewCopies;
+use crate::member::{Member, in_time};
+use crate::policy::{TooFewCopies, ZoneSet};
 use crate::{metrics, read, upload, write};
 
 /// Placements that a listing takes from the ledger at a time.
@@ -147,12 +148,18 @@ impl BlobStore for ReplicatedStore {
     }
 
     fn uploads(&self, older_than: Timestamp) -> ItemStream<'_, PendingUpload> {
-        let members = self.cluster.members.iter().filter_map(|member| Some((member, member.usable()?)));
+        let works = |member: &&Arc<Member>| !member.health.is_open();
+        let members = self.cluster.members.iter().filter(works).filter_map(|member| Some((member, member.usable()?)));
+        let limit = self.cluster.options.request_timeout;
         let listed = members.map(move |(member, id)| {
-            member.store.uploads(older_than).filter_map(move |upload| async move {
-                match upload {
-                    Ok(upload) => Some(Ok(PendingUpload::new(format!("{id}/{}", upload.id), upload.modified, upload.size))),
-                    // One zone that is down must not keep what was abandoned in the others.
+            // One zone that is down or hangs must not keep what was abandoned in the others.
+            stream::unfold(Some(member.store.uploads(older_than)), move |uploads| async move {
+                let mut uploads = uploads?;
+                match in_time(limit, &member.name, uploads.try_next()).await {
+                    Ok(upload) => {
+                        let upload = upload?;
+                        Some((Ok(PendingUpload::new(format!("{id}/{}", upload.id), upload.modified, upload.size)), Some(uploads)))
+                    }
                     Err(error) => {
                         tracing::info!(zone = member.name, %error, "could not list abandoned uploads");
                         None
@@ -234,13 +241,13 @@ impl BlobStore for ReplicatedStore {
         loop {
             let progress = cluster.progress.notified();
             let placements = cluster.ledger.placements(digests).await?;
-            let short = digests.iter().filter(|digest| copies_of(&placements, digest) < rule.min_copies as usize).count();
-            if short == 0 {
+            let complete = complete_in(&placements, digests, rule.zones(), cluster);
+            if complete >= rule.min_copies as usize {
                 return Ok(Assurance::Met);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let message = format!("{short} of {} blobs do not have {} copies yet", digests.len(), rule.min_copies);
+                let message = format!("{complete} zones have all of it, and not {} yet", rule.min_copies);
                 return match rule.too_few {
                     TooFewCopies::Warn => Ok(Assurance::Fewer(message)),
                     TooFewCopies::Refuse => Err(Error::new(ErrorKind::Unavailable, message).with_retry_after(Duration::from_secs(5))),
@@ -268,12 +275,16 @@ impl BlobStore for ReplicatedStore {
     }
 }
 
-/// In how many zones the blob is as it is to be.
-fn copies_of(placements: &[Placement], digest: &Digest) -> usize {
-    placements
-        .iter()
-        .filter(|placement| placement.digest == *digest && placement.desired == Desired::Present && placement.is_source())
-        .count()
+/// How many of these zones have all the blobs, as they are to be.
+fn complete_in(placements: &[Placement], digests: &[Digest], zones: &ZoneSet, cluster: &Cluster) -> usize {
+    let digests: BTreeSet<_> = digests.iter().collect();
+    let mut counts: BTreeMap<&ZoneId, usize> = BTreeMap::new();
+    for placement in placements.iter().filter(|placement| placement.desired == Desired::Present && placement.is_source()) {
+        if cluster.member(&placement.zone).is_some_and(|member| zones.contains(&member.name)) {
+            *counts.entry(&placement.zone).or_default() += 1;
+        }
+    }
+    counts.into_values().filter(|count| *count == digests.len()).count()
 }
 
 /// A walk through a shard of the ledger.

@@ -42,7 +42,6 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
                 failure = Some(error);
                 continue;
             }
-            let start = Instant::now();
             let written = content.watch(&cluster.options, &member.name, member.store.put(digest, options.clone(), content.attempt()));
             let written = tokio::select! {
                 biased;
@@ -51,7 +50,7 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
             };
             match written {
                 Ok(info) => {
-                    member.health.answered(start.elapsed().min(cluster.options.request_timeout));
+                    member.health.worked();
                     commit(cluster, member, &info, target.generation).await?;
                     cluster.freshly_written(digest, scope.as_deref());
                     return Ok(info);
@@ -88,7 +87,7 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
 /// Says again and again that a blob is about to be written, however long its client takes to send it. Never returns.
 async fn remind(cluster: &Cluster, digest: &Digest, targets: &[ZoneId]) {
     loop {
-        tokio::time::sleep(cluster.options.narrow_after / 4).await;
+        tokio::time::sleep((cluster.options.narrow_after / 4).max(Duration::from_secs(1))).await;
         if let Err(error) = cluster.ledger.retain(digest, targets).await {
             tracing::debug!(%digest, %error, "could not say again that a blob is being written");
         }

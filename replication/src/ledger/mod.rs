@@ -116,13 +116,14 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     /// - desired present and `Unknown`, `Absent`, `Quarantined`, or `Deleting` with the fence past: [`TaskKind::Copy`], if another zone of
     ///   [`Claim::sources`] has a copy that [is a source](Placement::is_source);
     /// - desired present and `Suspect` or `Damaged`: [`TaskKind::Verify`];
-    /// - desired absent and `Suspect` or `Damaged`, while a placement that is desired has no verified copy: [`TaskKind::Verify`], since it may be the only one
+    /// - desired absent and not known to be good, while a placement that is desired has no verified copy: [`TaskKind::Verify`], since it may be the only one
     ///   that the others can be made from;
     /// - desired absent and anything but `Absent`: [`TaskKind::Delete`], if either no placement of the blob is desired present any more, or every one that
     ///   is has a verified copy. The placement is `Deleting` from then on.
     ///
-    /// What cannot be done now is looked at again after [`Claim::look_again`], so that it never stands in the way of what can. A claim looks at no more than
-    /// a few times `limit` placements, however many there are.
+    /// What cannot be done now is looked at again after [`Claim::look_again`]. A claim gives fewer than `limit` only if no more can be done, or if it has
+    /// looked at [`Claim::looks_at`] placements, so that thousands that cannot be done are passed by in no time, and a claim costs the same however many
+    /// there are.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Task>>;
 
     /// Keeps a claim for another `lease`, and notes how far it is: whoever claims the placement after a crash goes on from the last `progress`

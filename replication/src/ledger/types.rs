@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_core::{Digest, Timestamp};
 
-/// The identity of a zone: what [`StoreIdentity::id`](registry_core::blob::StoreIdentity) says, not its name, so that a renamed zone is the same one
-/// and another bucket under the same name is not.
+/// The identity of a zone: what [`StoreIdentity::id`](registry_core::blob::StoreIdentity) says, not its name: another bucket under the same name
+/// is another zone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ZoneId(std::sync::Arc<str>);
 
@@ -244,14 +244,15 @@ pub struct Claim {
     pub limit: u32,
     /// How long they are the claimer's, unless [renewed](super::PlacementLedger::renew).
     pub lease: Duration,
-    /// When to look again at what cannot be done for want of a source, or because other copies are not verified yet.
+    /// When to look again at what cannot be done for want of a source, or because other copies are not verified yet. What has been waiting for long is
+    /// looked at less often: after an eighth of that, or thirty times this at the latest.
     pub look_again: Duration,
 }
 
 impl Claim {
     /// How many placements a ledger looks at, at most, to find that many tasks.
     pub fn looks_at(&self) -> usize {
-        (self.limit as usize).saturating_mul(4).max(16)
+        (self.limit as usize).saturating_mul(4).max(1000)
     }
 }
 

@@ -207,6 +207,7 @@ async fn probe(cluster: Arc<Cluster>, member: Arc<Member>, mut stop: Stop) {
             None => {}
         }
         let start = Instant::now();
+        let is_new = member.id().is_none();
         match member.confirm(&*cluster.ledger, options.request_timeout).await {
             Ok(id) => {
                 pause = options.reprobe_interval;
@@ -219,12 +220,19 @@ async fn probe(cluster: Arc<Cluster>, member: Arc<Member>, mut stop: Stop) {
                 member.trip(&error);
             }
         }
+        if is_new && member.id().is_some() {
+            // Nothing that was pushed before is owed to it yet.
+            cluster.compare.notify_one();
+        }
     }
 }
 
 /// Sets the gauges, and forgets placements of blobs that are gone for long.
 async fn watch_backlog(cluster: Arc<Cluster>, mut stop: Stop) {
-    while !stop.sleep(cluster.jittered(GAUGES)).await {
+    for member in &cluster.members {
+        metrics::breaker(&member.name, member.health.is_open());
+    }
+    loop {
         match cluster.ledger.backlog().await {
             Ok(backlogs) => {
                 for member in &cluster.members {
@@ -245,12 +253,19 @@ async fn watch_backlog(cluster: Arc<Cluster>, mut stop: Stop) {
                 }
             }
         }
+        if stop.sleep(cluster.jittered(GAUGES)).await {
+            return;
+        }
     }
 }
 
 async fn reconcile_now_and_then(cluster: Arc<Cluster>, mut stop: Stop) {
     let mut pause = FIRST_RECONCILE.min(cluster.options.reconcile_interval);
-    while !stop.sleep(cluster.jittered(pause)).await {
+    loop {
+        let sleep = Box::pin(stop.sleep(cluster.jittered(pause)));
+        if let Either::Left((true, _)) = select(sleep, Box::pin(cluster.compare.notified())).await {
+            return;
+        }
         pause = cluster.options.reconcile_interval;
         let mut stopped = stop.clone();
         let (reconcile, stopped) = (Box::pin(reconcile::run(&cluster)), Box::pin(stopped.wait()));

@@ -119,8 +119,15 @@ async fn complete(cluster: &Cluster, member: &Member, task: &Task, outcome: &Out
         Err(error) => {
             metrics::failure(&member.name, task.kind.as_str(), metrics::reason(&error));
             tracing::info!(zone = member.name, digest = %task.digest, task = task.kind.as_str(), %error, "work was done and is not wanted any more");
-            if *outcome == Outcome::Deleted {
-                delete::too_late(cluster, member, task).await;
+            match outcome {
+                Outcome::Deleted => delete::too_late(cluster, member, task).await,
+                // It may have been deleted before it came.
+                Outcome::Copied(_) if error.kind() == ErrorKind::LeaseLost => {
+                    if let Err(error) = persist(cluster, || cluster.ledger.stray(&task.digest, &task.zone)).await {
+                        tracing::warn!(zone = member.name, digest = %task.digest, %error, "could not note bytes that a deletion overtook");
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -136,9 +143,10 @@ async fn fail(cluster: &Cluster, member: &Member, task: &Task, error: &Error) {
     let reason = chain(error);
     if let Err(error) = persist(cluster, || cluster.ledger.defer(task, delay, &reason)).await {
         tracing::debug!(digest = %task.digest, %error, "could not give back a piece of work");
-    }
-    if task.kind == TaskKind::Delete && error.kind() == ErrorKind::LeaseLost {
-        delete::too_late(cluster, member, task).await;
+        // It may have been deleted all the same.
+        if task.kind == TaskKind::Delete && error.kind() == ErrorKind::LeaseLost {
+            delete::too_late(cluster, member, task).await;
+        }
     }
 }
 

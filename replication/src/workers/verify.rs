@@ -10,6 +10,9 @@ use crate::cluster::Cluster;
 use crate::ledger::{Outcome, Task};
 use crate::member::{Member, timed_out};
 
+/// How often a copy may break off before it is taken for bad.
+const PATIENCE: u32 = 5;
+
 /// Reads all of it and says what it is. An error means that it could not be read, which says nothing about the copy.
 pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task) -> Result<Outcome> {
     // A zone that is not the one it was lacks everything, and that means nothing.
@@ -32,23 +35,28 @@ pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Tas
             Ok(Some(Err(error))) if error.kind() == ErrorKind::Corrupt => return Ok(wrong(cluster, error.to_string())),
             Ok(Some(Err(error))) => {
                 member.failed(&error, &cluster.options);
-                return Err(error.with_zone(&member.name));
+                return not_read(cluster, task, error.with_zone(&member.name));
             }
             Err(_) => {
                 let error = timed_out(&member.name);
                 member.failed(&error, &cluster.options);
-                return Err(error);
+                return not_read(cluster, task, error);
             }
         }
     }
     if size != reader.info.size {
-        return Err(Error::new(ErrorKind::Interrupted, "the stream ended early").with_zone(&member.name));
+        return not_read(cluster, task, Error::new(ErrorKind::Interrupted, "the stream ended early").with_zone(&member.name));
     }
     let found = hasher.finalize();
     if found == task.digest {
         return Ok(Outcome::Verified(size));
     }
     Ok(wrong(cluster, format!("its {size} bytes have the digest {found}")))
+}
+
+/// Some of it came, and then no more. If that is so again and again while the zone answers, it is the copy that is bad.
+fn not_read(cluster: &Cluster, task: &Task, error: Error) -> Result<Outcome> {
+    if task.attempts < PATIENCE { Err(error) } else { Ok(wrong(cluster, format!("it cannot be read to its end: {error}"))) }
 }
 
 fn wrong(cluster: &Cluster, reason: String) -> Outcome {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_core::memory::MemoryBlobStore;
 use registry_core::testing::{FaultPlan, FaultStore, ManualClock};
-use registry_core::{BlobStore, Clock, Digest, MetadataStore, Timestamp};
+use registry_core::{BlobStore, BlobStoreExt as _, Clock, Digest, MetadataStore, Timestamp};
 use replication::{Closest, MemoryLedger, Options, PlacementLedger, PlacementPolicy, ReplicatedStore, ReplicatedStoreBuilder, Zone};
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ pub(crate) const NAMES: [&str; 3] = ["near", "middle", "far"];
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) zones: Vec<FaultStore>,
+    /// Where their bytes are.
+    pub(crate) media: Vec<MemoryBlobStore>,
     pub(crate) ledger: Arc<dyn PlacementLedger>,
     pub(crate) clock: Arc<Time>,
 }
@@ -57,13 +59,25 @@ impl World {
     pub(crate) fn new(count: usize) -> Self {
         let clock = Arc::new(Time { start: Instant::now(), extra: ManualClock::default() });
         let ledger = MemoryLedger::with_clock(Arc::<Time>::clone(&clock));
-        let zone = |_| FaultStore::new(Arc::new(MemoryBlobStore::default()), FaultPlan::default());
-        Self { zones: (0..count).map(zone).collect(), ledger: Arc::new(ledger), clock }
+        let media: Vec<_> = (0..count).map(|_| MemoryBlobStore::default()).collect();
+        let zone = |medium: &MemoryBlobStore| FaultStore::new(Arc::new(medium.clone()), FaultPlan::default());
+        Self { zones: media.iter().map(zone).collect(), media, ledger: Arc::new(ledger), clock }
     }
 
     fn builder(&self, options: Options) -> ReplicatedStoreBuilder {
         let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options).clock(Arc::<Time>::clone(&self.clock));
         NAMES.iter().zip(&self.zones).fold(builder, |builder, (name, zone)| builder.zone(Zone::new(*name, Arc::new(zone.clone()))))
+    }
+
+    /// The zones whose bytes have the blob.
+    pub(crate) async fn holders(&self, digest: &Digest) -> Vec<usize> {
+        let mut holders = Vec::new();
+        for zone in 0..self.zones.len() {
+            if self.medium(zone).contains(digest).await.unwrap() {
+                holders.push(zone);
+            }
+        }
+        holders
     }
 
     /// A process over it, closest to the first zone.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use registry_core::blob::{WriteOptions, once};
 use registry_core::memory::MemoryMetadataStore;
 use registry_core::testing::{Fault, FaultPlan, Op};
-use registry_core::{BlobStore, BlobStoreExt as _, ErrorKind, Registry, VerifyReads};
-use replication::ledger::{Claim, Observed};
+use registry_core::{BlobStore, BlobStoreExt as _, ErrorKind, Registry, Timestamp, VerifyReads};
+use replication::ledger::{Claim, Observed, Sighting};
 use replication::{Options, PlacementPolicy, PolicyRule, ZoneSet};
 use tokio::time::Instant;
 
@@ -186,9 +187,9 @@ async fn pauses_grow_and_a_dead_zone_does_not_hold_up_the_living() {
     let content = blob(221, 1_000);
     let world = World::new(3);
     let mut options = quick();
-    options.breaker_threshold = u32::MAX;
     options.backoff = Duration::from_secs(1);
     let store = world.process(options).await;
+    // It says who it is all the time: that its breaker opens and closes says nothing about what fails in it.
     world.zones[2].set_plan(FaultPlan::down().only([Op::Put]));
     let workers = store.start();
     store.put_bytes(&content.0, content.1.clone()).await.unwrap();
@@ -229,16 +230,6 @@ async fn registry(world: &World, metadata: &Arc<MemoryMetadataStore>, rules: Vec
     (Registry::builder(Arc::new(store.clone()), metadata).verify_reads(VerifyReads::Never).build(), store)
 }
 
-async fn holders(world: &World, digest: &registry_core::Digest) -> Vec<usize> {
-    let mut holders = Vec::new();
-    for zone in 0..world.zones.len() {
-        if world.medium(zone).contains(digest).await.unwrap() {
-            holders.push(zone);
-        }
-    }
-    holders
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_changed_policy_moves_blobs_and_copies_go_only_after_the_new_ones_were_verified() {
     let world = World::new(3);
@@ -247,20 +238,20 @@ async fn a_changed_policy_moves_blobs_and_copies_go_only_after_the_new_ones_were
     let (before, store) = registry(&world, &metadata, vec![rule("**", &["near"])]).await;
     before.push_blob(&"team/app".parse().unwrap(), &content.0, Some(5_000), once(content.1.clone())).await.unwrap();
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [0]);
+    assert_eq!(world.holders(&content.0).await, [0]);
 
     let (after, store) = registry(&world, &metadata, vec![rule("**", &["middle", "far"])]).await;
     world.clock.advance(Duration::from_secs(3600));
     world.zones[2].set_plan(FaultPlan::down().only([Op::Put]));
     assert_eq!(store.reconcile_policies().await.unwrap().changed, 1);
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [0, 1], "the old copy stays as long as one of the new is owed");
+    assert_eq!(world.holders(&content.0).await, [0, 1], "the old copy stays as long as one of the new is owed");
     world.zones[2].heal();
     world.clock.advance(Duration::from_secs(60));
     store.work_once().await.unwrap();
     world.clock.advance(Duration::from_secs(60));
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [1, 2]);
+    assert_eq!(world.holders(&content.0).await, [1, 2]);
     assert_eq!(after.blob(&"team/app".parse().unwrap(), &content.0, None).await.unwrap().collect().await.unwrap(), content.1);
     assert_eq!(store.reconcile_policies().await.unwrap().changed, 0);
 }
@@ -275,11 +266,11 @@ async fn a_blob_of_two_repositories_is_where_either_wants_it_until_one_lets_it_g
     let mounted = registry.mount_blob(&"us/app".parse().unwrap(), &content.0, Some(&"eu/app".parse().unwrap())).await.unwrap();
     assert!(mounted.is_some());
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [0, 2]);
+    assert_eq!(world.holders(&content.0).await, [0, 2]);
     world.clock.advance(Duration::from_secs(3600));
     registry.delete_blob(&"eu/app".parse().unwrap(), &content.0).await.unwrap();
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [2]);
+    assert_eq!(world.holders(&content.0).await, [2]);
     assert_eq!(registry.blob(&"us/app".parse().unwrap(), &content.0, None).await.unwrap().collect().await.unwrap(), content.1);
 }
 
@@ -305,7 +296,90 @@ async fn the_last_copy_is_not_deleted_on_the_word_of_the_ledger_alone() {
         world.clock.advance(Duration::from_secs(60));
         store.work_once().await.unwrap();
     }
-    assert_eq!(holders(&world, &content.0).await, [1], "it came back from the copy that was to go, and then that went");
+    assert_eq!(world.holders(&content.0).await, [1], "it came back from the copy that was to go, and then that went");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_not_wanted_stays_until_one_that_is_was_read_and_is_right() {
+    let world = World::new(2);
+    let metadata = Arc::new(MemoryMetadataStore::with_clock(Arc::<crate::support::Time>::clone(&world.clock)));
+    let content = blob(256, 5_000);
+    let (first, store) = registry(&world, &metadata, Vec::new()).await;
+    first.push_blob(&"team/app".parse().unwrap(), &content.0, Some(5_000), once(content.1.clone())).await.unwrap();
+    store.work_once().await.unwrap();
+    // The copy that is to stay has rotted; its length is right, and nobody has read it for long.
+    world.clock.advance(Duration::from_secs(24 * 3600));
+    let mut rotten = content.1.to_vec();
+    rotten[7] ^= 1;
+    world.media[1].overwrite_unchecked(&content.0, rotten.into());
+    let (_, store) = registry(&world, &metadata, vec![rule("**", &["middle"])]).await;
+    store.reconcile_policies().await.unwrap();
+    for _ in 0..5 {
+        world.clock.advance(Duration::from_secs(60));
+        store.work_once().await.unwrap();
+        assert_eq!(store.read_all(&content.0).await.unwrap(), content.1);
+    }
+    assert_eq!(world.holders(&content.0).await, [1]);
+    assert_eq!(world.media[1].read_all(&content.0).await.unwrap(), content.1, "made anew from the copy that was to go");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_comes_after_the_blob_was_deleted_is_deleted_as_well() {
+    let world = World::new(2);
+    let mut options = quick();
+    options.lease = Duration::from_secs(60);
+    (options.request_timeout, options.stall_timeout) = (Duration::from_secs(20), Duration::from_secs(20));
+    let (store, other) = (world.process(options.clone()).await, world.process(options).await);
+    let content = blob(257, 5_000);
+    store.put_bytes(&content.0, content.1.clone()).await.unwrap();
+    let slow = Duration::from_secs(10);
+    world.zones[1].set_plan(FaultPlan::default().with_latency(slow, slow).only([Op::Put]));
+    let copying = {
+        let store = store.clone();
+        tokio::spawn(async move { store.work_once().await })
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // As if the copier stood still for an hour.
+    store.delete(&content.0).await.unwrap();
+    world.clock.advance(Duration::from_secs(3600));
+    other.work_once().await.unwrap();
+    copying.await.unwrap().unwrap();
+    world.clock.advance(Duration::from_secs(3600));
+    store.work_once().await.unwrap();
+    let rows = world.ledger.placements(&[content.0]).await.unwrap();
+    assert_eq!((world.holders(&content.0).await, world.zones[1].calls(Op::Delete)), (Vec::new(), 2), "{rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_always_breaks_off_is_made_anew() {
+    let world = World::new(2);
+    let store = world.process(quick()).await;
+    let content = blob(258, 500_000);
+    store.put_bytes(&content.0, content.1.clone()).await.unwrap();
+    store.work_once().await.unwrap();
+    world.zones[0].set_plan(FaultPlan::default().with_cuts(1.0).only([Op::Read]));
+    for placement in world.ledger.placements(&[content.0]).await.unwrap() {
+        world.ledger.observe(&content.0, &placement.zone, placement.generation, &Sighting::Suspect("of a test".to_owned())).await.unwrap();
+    }
+    for _ in 0..10 {
+        world.clock.advance(Duration::from_secs(600));
+        store.work_once().await.unwrap();
+    }
+    assert!(world.zones[0].calls(Op::Put) >= 2, "it was put there once more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_hangs_does_not_keep_abandoned_uploads_in_the_others() {
+    let world = World::new(3);
+    let store = world.process(quick()).await;
+    for zone in [0, 2] {
+        let mut upload = world.medium(zone).begin(WriteOptions::default()).await.unwrap();
+        upload.write(b"left behind".as_slice().into()).await.unwrap();
+        upload.suspend().await.unwrap();
+    }
+    world.zones[1].set_plan(FaultPlan::black_hole());
+    let found: Vec<_> = store.uploads(Timestamp::from_millis(i64::MAX)).try_collect().await.unwrap();
+    assert_eq!(found.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,10 +393,28 @@ async fn a_blob_that_the_ledger_has_never_heard_of_is_found_verified_and_copied(
     assert_eq!(store.reconcile_policies().await.unwrap().adopted, 1);
     assert_eq!(store.stat(&content.0).await.unwrap_err().kind(), ErrorKind::NotFound, "not trusted before it was read");
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [0, 1]);
+    assert_eq!(world.holders(&content.0).await, [0, 1]);
     assert_eq!(registry.blob(&"team/app".parse().unwrap(), &content.0, None).await.unwrap().collect().await.unwrap(), content.1);
     let observed: Vec<_> = world.ledger.placements(&[content.0]).await.unwrap().iter().map(|placement| placement.observed).collect();
     assert_eq!(observed, [Observed::Present; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_zone_that_is_away_at_the_start_is_filled_as_soon_as_it_comes() {
+    let world = World::new(2);
+    let metadata = Arc::new(MemoryMetadataStore::with_clock(Arc::<crate::support::Time>::clone(&world.clock)));
+    let content = blob(255, 5_000);
+    world.zones[1].set_plan(FaultPlan::down());
+    let (registry, store) = registry(&world, &metadata, Vec::new()).await;
+    let workers = store.start();
+    registry.push_blob(&"team/app".parse().unwrap(), &content.0, Some(5_000), once(content.1.clone())).await.unwrap();
+    // Long after the first comparison, and long before the next.
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.holders(&content.0).await, [0]);
+    world.zones[1].heal();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.holders(&content.0).await, [0, 1]);
+    workers.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

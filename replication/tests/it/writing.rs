@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use registry_core::blob::{Assurance, ResumeOptions, WriteOptions, once};
-use registry_core::testing::{Fault, FaultPlan, Op};
+use registry_core::testing::{Fault, FaultPlan, FaultStore, Op};
 use registry_core::{BlobStore, BlobStoreExt as _, Error, ErrorKind};
 use replication::ledger::{Claim, Observed, Outcome};
 use replication::{PlacementPolicy, PolicyRule, TooFewCopies, ZoneId, ZoneSet};
@@ -20,16 +20,6 @@ fn scoped(scope: &str) -> WriteOptions {
 
 fn rule(pattern: &str, zones: &[&str]) -> PolicyRule {
     PolicyRule::new(pattern.parse().unwrap(), ZoneSet::Named(zones.iter().map(ToString::to_string).collect()))
-}
-
-async fn holders(world: &World, digest: &registry_core::Digest) -> Vec<usize> {
-    let mut holders = Vec::new();
-    for zone in 0..world.zones.len() {
-        if world.medium(zone).contains(digest).await.unwrap() {
-            holders.push(zone);
-        }
-    }
-    holders
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +42,7 @@ async fn a_put_whose_first_zone_fails_goes_to_the_next_with_every_byte() {
         let chunks: Vec<_> = content.1.chunks(7_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let put = store.put(&content.0, WriteOptions::default(), Box::pin(stream::iter(chunks)));
         put.await.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
-        assert!(holders(&world, &content.0).await.contains(&1), "{fault:?}");
+        assert!(world.holders(&content.0).await.contains(&1), "{fault:?}");
         store.work_once().await.unwrap();
         assert_eq!(store.read_all(&content.0).await.unwrap(), content.1, "{fault:?}");
     }
@@ -84,7 +74,7 @@ async fn a_slow_client_is_no_slow_zone() {
         Some((Ok(chunks.next()?), chunks))
     });
     store.put(&content.0, WriteOptions::default(), Box::pin(slow)).await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [0]);
+    assert_eq!(world.holders(&content.0).await, [0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,13 +90,13 @@ async fn a_dead_zone_is_passed_over_and_owed_a_copy() {
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
         for content in &blobs {
-            assert_eq!(holders(&world, &content.0).await, [1, 2], "the living zones have it");
+            assert_eq!(world.holders(&content.0).await, [1, 2], "the living zones have it");
         }
         assert_eq!(store.status().await.unwrap()[0].backlog, 20);
         world.zones[0].heal();
         tokio::time::sleep(Duration::from_secs(60)).await;
         for content in &blobs {
-            assert_eq!(holders(&world, &content.0).await, [0, 1, 2]);
+            assert_eq!(world.holders(&content.0).await, [0, 1, 2]);
         }
         assert_eq!(world.zones[1].calls(Op::Put) + world.zones[2].calls(Op::Put), 40, "no completed copy is made again");
         workers.stop().await;
@@ -129,7 +119,7 @@ async fn an_upload_moves_to_another_zone_as_long_as_nothing_was_put_aside() {
             upload = store.resume(ResumeOptions::new(token, 2)).await.unwrap();
         }
         upload.commit(&content.0).await.unwrap_or_else(|error| panic!("{op:?}: {error}"));
-        assert_eq!(holders(&world, &content.0).await, [1], "{op:?}");
+        assert_eq!(world.holders(&content.0).await, [1], "{op:?}");
         assert_eq!(store.read_all(&content.0).await.unwrap(), content.1);
     }
 }
@@ -168,7 +158,7 @@ async fn nothing_of_a_repository_is_even_staged_outside_its_zones() {
     upload.write(content.1.clone()).await.unwrap();
     upload.suspend().await.unwrap();
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [2]);
+    assert_eq!(world.holders(&content.0).await, [2]);
     for zone in 0..2 {
         assert_eq!(world.zones[zone].calls(Op::Begin) + world.zones[zone].calls(Op::Put) + world.zones[zone].calls(Op::Write), 0);
     }
@@ -179,7 +169,7 @@ async fn nothing_of_a_repository_is_even_staged_outside_its_zones() {
     world.zones[2].heal();
     store.retain(&content.0, "us/app").await.unwrap();
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [0, 1, 2]);
+    assert_eq!(world.holders(&content.0).await, [0, 1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +182,7 @@ async fn a_push_waits_for_the_copies_that_its_policy_demands() {
     let workers = store.start();
     store.put(&content.0, scoped("prod/app"), once(content.1.clone())).await.unwrap();
     assert_eq!(store.await_copies(&[content.0], "prod/app").await.unwrap(), Assurance::Met);
-    assert_eq!(holders(&world, &content.0).await, [0, 1]);
+    assert_eq!(world.holders(&content.0).await, [0, 1]);
     world.zones[1].set_plan(FaultPlan::down());
     let content = blob(28, 2_000);
     store.put(&content.0, scoped("prod/app"), once(content.1.clone())).await.unwrap();
@@ -206,6 +196,27 @@ async fn a_push_waits_for_the_copies_that_its_policy_demands() {
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(store.await_copies(&[content.0], "prod/app").await.unwrap(), Assurance::Met, "the same push succeeds later");
     workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_count_where_all_of_an_image_is() {
+    let rule = rule("**", &NAMES).with_min_copies(2).with_min_copies_timeout(Duration::from_secs(1));
+    let world = World::new(3);
+    let store = world.with_policy(quick(), PlacementPolicy::new(vec![rule])).await;
+    let layers = [blob(33, 2_000), blob(34, 2_000)];
+    for (layer, away) in layers.iter().zip([2, 1]) {
+        world.zones.iter().for_each(FaultStore::heal);
+        world.zones[away].set_plan(FaultPlan::down().only([Op::Put]));
+        store.put(&layer.0, scoped("app"), once(layer.1.clone())).await.unwrap();
+        store.work_once().await.unwrap();
+    }
+    let digests = layers.map(|layer| layer.0);
+    assert_eq!((world.holders(&digests[0]).await, world.holders(&digests[1]).await), (vec![0, 1], vec![0, 2]));
+    for digest in &digests {
+        assert_eq!(store.await_copies(&[*digest], "app").await.unwrap(), Assurance::Met, "each is in two zones");
+    }
+    let refused = store.await_copies(&digests, "app").await.unwrap_err();
+    assert!(refused.is_retryable(), "and both are in one only");
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +243,7 @@ async fn a_blob_that_is_being_deleted_somewhere_is_written_elsewhere_and_there_o
     world.medium(0).delete(&content.0).await.unwrap();
     world.ledger.complete(&task, &Outcome::Deleted).await.unwrap();
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [0, 1]);
+    assert_eq!(world.holders(&content.0).await, [0, 1]);
     assert_eq!(store.read_all(&content.0).await.unwrap(), content.1);
 }
 
@@ -290,13 +301,13 @@ async fn a_zone_that_is_not_the_one_it_was_gets_nothing() {
     world.medium(0).named().unwrap().delete(registry_core::blob::ZONE_OBJECT).await.unwrap();
     tokio::time::advance(Duration::from_secs(10)).await;
     store.put_bytes(&content.0, content.1.clone()).await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [1]);
+    assert_eq!(world.holders(&content.0).await, [1]);
     store.work_once().await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [1], "nor a copy");
+    assert_eq!(world.holders(&content.0).await, [1], "nor a copy");
     let again = world.process(quick()).await;
     assert!(!again.status().await.unwrap()[0].healthy, "nor after a restart");
     again.put_bytes(&content.0, content.1.clone()).await.unwrap();
-    assert_eq!(holders(&world, &content.0).await, [1]);
+    assert_eq!(world.holders(&content.0).await, [1]);
 }
 
 #[tokio::test]

@@ -37,30 +37,43 @@ impl Query for IsDue {
     }
 }
 
-/// [`claim`](replication::ledger::PlacementLedger::claim).
-pub(crate) struct Take(pub(crate) Claim);
+/// A part of a [`claim`](replication::ledger::PlacementLedger::claim).
+pub(crate) struct Take {
+    pub(crate) claim: Claim,
+    /// How many placements to look at.
+    pub(crate) page: usize,
+}
+
+/// What came of it.
+pub(crate) struct Taken {
+    pub(crate) tasks: Vec<Task>,
+    /// Whether there may be more that is due.
+    pub(crate) more: bool,
+}
 
 impl Command for Take {
-    type Output = Vec<Task>;
+    type Output = Taken;
 
     fn weight(&self) -> usize {
-        rows(self.0.looks_at())
+        rows(self.page)
     }
 
-    async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Vec<Task>> {
+    async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Taken> {
+        let Self { claim, page } = self;
         let now = transaction.now().await?;
-        let due = transaction.query(DUE, params![self.0.zone.as_str(), now, self.0.looks_at() as u64]).await?;
+        let due = transaction.query(DUE, params![claim.zone.as_str(), now, *page as u64]).await?;
+        let more = due.len() == *page;
         let due = due.into_iter().map(|mut row: Row| row.int(0)).collect::<Result<Vec<_>>>()?;
         let mut blobs = by_number(transaction, &due).await?;
         let mut tasks = Vec::new();
         for id in due {
-            if tasks.len() >= self.0.limit as usize {
+            if tasks.len() >= claim.limit as usize {
                 break;
             }
             let Some(mut stored) = blobs.remove(&id) else { continue };
-            tasks.extend(stored.blob.take(&self.0, now));
+            tasks.extend(stored.blob.take(claim, now));
             stored.save(transaction).await?;
         }
-        Ok(tasks)
+        Ok(Taken { tasks, more })
     }
 }

@@ -118,11 +118,8 @@ impl Row {
     /// Until when no work may be begun here.
     pub(super) fn busy_until(&self) -> Timestamp {
         match &self.lease {
-            // A doubted copy may have to be verified while it is kept.
-            _ if self.desired == Desired::Absent && matches!(self.observed, Observed::Suspect | Observed::Damaged) => {
-                self.fence.max(self.old_fence)
-            }
-            _ if self.desired == Desired::Absent => self.fence.max(self.old_fence).max(self.keep_until),
+            // Not before it may be deleted: it may have to be verified while it is kept.
+            _ if self.desired == Desired::Absent => self.fence.max(self.old_fence),
             _ if self.observed == Observed::Deleting => self.fence,
             Some(lease) => lease.until,
             None => Timestamp::default(),

@@ -20,9 +20,10 @@ impl Row {
             (Desired::Present, Observed::Suspect | Observed::Damaged) => Some(TaskKind::Verify),
             (Desired::Present, _) => has_source.then_some(TaskKind::Copy),
             (Desired::Absent, _) if others_are_safe => Some(TaskKind::Delete),
-            // It may be the only one from which those that are wanted can be made.
-            (Desired::Absent, Observed::Suspect | Observed::Damaged) => Some(TaskKind::Verify),
-            (Desired::Absent, _) => None,
+            // Those that are wanted are made from it.
+            (Desired::Absent, Observed::Present) => None,
+            // Or can be, if it is good: one that was to be deleted may still be there.
+            (Desired::Absent, _) => Some(TaskKind::Verify),
         }
     }
 
@@ -37,7 +38,7 @@ impl Row {
                 self.progress = None;
             }
             // The delete is over. While it stands, the fence would be taken for a deleter's.
-            (TaskKind::Copy, Observed::Deleting) => self.observed = Observed::Unknown,
+            (TaskKind::Copy | TaskKind::Verify, Observed::Deleting) => self.observed = Observed::Unknown,
             _ => {}
         }
         let lent = Lease { id: registry_core::random_id(), until: now + lease };
@@ -71,7 +72,9 @@ impl Blob {
             return None;
         }
         let Some(kind) = work else {
-            row.due_at = (!row.is_settled()).then_some(now + claim.look_again);
+            let waited = row.since.map_or(Duration::ZERO, |since| now.since(since));
+            let pause = (waited / 8).clamp(claim.look_again, claim.look_again * 30);
+            row.due_at = (!row.is_settled()).then_some(now + pause);
             return None;
         };
         let lease = row.lend(kind, claim.lease, now);

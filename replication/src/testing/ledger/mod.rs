@@ -190,6 +190,7 @@ cases! {
         sightings_under_an_old_generation_are_passed_over,
         sightings_of_what_is_claimed_are_passed_over,
         a_condemned_copy_under_suspicion_is_kept_as_long,
+        a_copy_that_was_being_deleted_is_verified_if_the_others_turn_out_to_be_bad,
         a_doubted_copy_that_is_not_wanted_is_verified_if_the_others_are_to_come_from_it,
         what_is_found_after_a_dead_deleter_is_verified,
         stray_bytes_are_deleted,

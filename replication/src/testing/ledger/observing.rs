@@ -224,6 +224,28 @@ pub(super) async fn stray_bytes_of_what_is_wanted_or_condemned_change_nothing(f:
     f.claim_one(&digest, "b", TaskKind::Copy).await;
 }
 
+pub(super) async fn a_copy_that_was_being_deleted_is_verified_if_the_others_turn_out_to_be_bad(f: Fixture) {
+    let digest = blob("layer");
+    f.push_to_all(&digest, &["a", "b"]).await;
+    f.pass(MINUTE);
+    assert!(f.ledger.retarget(&digest, &retarget(&["b"], MINUTE)).await.expect("retarget"));
+    f.pass(TRASH + SECOND);
+    // Its deleter vanished before it deleted anything, and then the copy that was to stay is gone.
+    f.claim_one(&digest, "a", TaskKind::Delete).await;
+    f.suspect(&digest, "b").await;
+    let task = f.claim_one(&digest, "b", TaskKind::Verify).await;
+    f.complete(&task, Outcome::Missing).await;
+    f.assert_idle("a", "the delete may be on its way").await;
+    f.assert_idle("b", "there is no source").await;
+    f.pass(FENCE + SECOND);
+    let task = f.claim_one(&digest, "a", TaskKind::Verify).await;
+    assert_eq!(f.intend_in(&digest, "b").await.fenced_for, None);
+    f.complete(&task, Outcome::Verified(SIZE)).await;
+    let task = f.claim_one(&digest, "b", TaskKind::Copy).await;
+    f.complete(&task, Outcome::Copied(SIZE)).await;
+    f.claim_one(&digest, "a", TaskKind::Delete).await;
+}
+
 pub(super) async fn a_doubted_copy_that_is_not_wanted_is_verified_if_the_others_are_to_come_from_it(f: Fixture) {
     let digest = blob("layer");
     f.push(&digest, &["a"]).await;

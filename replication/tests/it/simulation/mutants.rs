@@ -174,6 +174,7 @@ impl PlacementLedger for Wrong<Arc<dyn PlacementLedger>> {
         let believed = self.shared.believed.lock().unwrap();
         for row in placements.iter_mut().filter(|row| believed.contains_key(&row.digest) && row.desired == Desired::Present) {
             row.observed = Observed::Present;
+            row.verified_at = Some(Timestamp::from_millis(i64::MAX));
         }
         Ok(placements)
     }

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use registry_core::testing::{FaultPlan, Op, Rng};
+use replication::ledger::Observed;
 use tokio::sync::mpsc;
 
 use super::life::When;
 use super::link::Trouble;
-use super::plan::{ACTIVE, LEASE, LONG, PROCESSES, Plan, ZONE_NAMES, ZONES};
+use super::plan::{ACTIVE, LEASE, LONG, PROCESSES, Plan, ZONES};
 use super::world::World;
 
 /// Orders to each process's supervisor.
@@ -254,13 +255,11 @@ fn rot(world: &World, zone: usize) {
     if world.plan.honest {
         return;
     }
-    // Where a copy may come to be the only one that is wanted, nobody would notice before the others are gone.
-    let alone = |rule: &replication::PolicyRule| (0..ZONES).all(|other| (other == zone) == rule.zones().contains(ZONE_NAMES[other]));
-    if world.plan.policies.iter().any(|policy| policy.rules().iter().any(alone)) {
-        return;
-    }
     let others = |digest: &registry_core::Digest| (0..ZONES).filter(|other| *other != zone && world.is_good(*other, digest)).count();
-    let everywhere = |digest: &&registry_core::Digest| world.is_good(zone, digest) && others(digest) == ZONES - 1;
+    // Once another copy is on its way out because this one was just found right, it is too late to be saved.
+    let rows = world.all_placements();
+    let going = |digest: &registry_core::Digest| rows.iter().any(|row| row.digest == *digest && row.observed == Observed::Deleting);
+    let everywhere = |digest: &&registry_core::Digest| world.is_good(zone, digest) && others(digest) == ZONES - 1 && !going(digest);
     if let Some(digest) = world.blobs.iter().find(everywhere) {
         world.note("rot", format_args!("{} in zone {zone}", world.name_of(digest)));
         world.media[zone].rot(digest);

@@ -115,6 +115,7 @@ impl Plan {
         options.narrow_after = NARROW;
         options.lease = LEASE;
         options.poll_interval = milliseconds(700);
+        options.verified_within = Duration::ZERO;
         options.look_again = Duration::from_secs(2);
         options.backoff = milliseconds(200);
         options.max_backoff = Duration::from_secs(5);
