@@ -111,6 +111,25 @@ async fn the_preference_says_which_zone_is_written_to_and_read_from_first() {
 }
 
 #[tokio::test]
+async fn the_closest_zone_may_be_the_quickest_and_a_slow_one_have_a_rival() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let args = ["--admin", "127.0.0.1:0", "--closest", "measured", "--hedge-after", "100ms"];
+    let server = Server::start(&data, &[&args[..], &QUICK].concat());
+    let content = Rng::new(3).bytes(2_000_000);
+    let digest = push_blob(&server.client(), "app", &content).await.unwrap();
+    eventually("it is in both zones", || blobs(&data.join("local")).len() == 1 && blobs(&data.join("remote")).len() == 1);
+    for _ in 0..20 {
+        assert!(server.client().get(&format!("/v2/app/blobs/{digest}")).await.expect(200).body == content);
+    }
+    let mut reads = 0.0;
+    for zone in ["local", "remote"] {
+        reads += metric(&server, &format!("registry_replication_reads_total{{zone=\"{zone}\"}}")).await;
+    }
+    assert!(reads >= 20.0, "{reads}");
+}
+
+#[tokio::test]
 async fn a_zone_that_is_away_at_the_start_is_passed_over_and_filled_when_it_comes() {
     let dir = tempfile::tempdir().unwrap();
     let (data, there) = (dir.path().join("data"), dir.path().join("there"));
