@@ -247,7 +247,7 @@ impl BlobStore for ReplicatedStore {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let message = format!("{complete} zones have all of it, and not {} yet", rule.min_copies);
+                let message = format!("there are copies of all of it in {complete} zones, and not in {} yet", rule.min_copies);
                 return match rule.too_few {
                     TooFewCopies::Warn => Ok(Assurance::Fewer(message)),
                     TooFewCopies::Refuse => Err(Error::new(ErrorKind::Unavailable, message).with_retry_after(Duration::from_secs(5))),

@@ -238,8 +238,11 @@ async fn pull(dir: &Path, size: u64, death: Death) {
     assert!(longest < STALL + Duration::from_secs(2), "{death:?}: it stood still for {longest:?}");
     let status = store.status().await.unwrap();
     println!("{death:?}: {} MiB in {:?}, longest pause {longest:?}, {:?}", size >> 20, start.elapsed(), status[0].last_error);
-    assert!(if death == Death::Kill { was_killed } else { longest > STALL / 2 }, "{death:?}: the zone did not die while it was read");
-    assert!(status[0].last_error.is_some(), "{death:?}: {status:?}");
+    match death {
+        // Counted anew since then: nearly all of the rest came from the other zone.
+        Death::Kill => assert!(was_killed && passed.load(Ordering::Relaxed) < size / 4, "the zone did not die while it was read"),
+        Death::BlackHole => assert!(longest > STALL / 2 && status[0].last_error.is_some(), "the zone was not swallowed: {status:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
