@@ -154,6 +154,11 @@ impl PlacementLedger for SqlLedger {
         self.database.write(Apply::fleeting(&digest, move |blob: &mut Blob, now| blob.defer(&task, delay, &error, now))).await?
     }
 
+    async fn give_back(&self, task: &Task) -> Result<()> {
+        let (digest, task) = (task.digest, task.clone());
+        self.database.write(Apply::fleeting(&digest, move |blob: &mut Blob, now| blob.give_back(&task, now))).await?
+    }
+
     async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64> {
         let (mut count, mut after) = (0, 0);
         loop {

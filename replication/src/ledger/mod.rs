@@ -47,8 +47,8 @@ pub use self::types::{
 ///
 /// # Durability and time
 ///
-/// Every command is one transaction and durable when answered, except [`renew`](Self::renew), [`observe`](Self::observe) and [`defer`](Self::defer),
-/// whose loss costs work and nothing else. Times are the ledger's own clock's: a worker's clock is never asked.
+/// Every command is one transaction and durable when answered, except [`renew`](Self::renew), [`observe`](Self::observe), [`defer`](Self::defer) and
+/// [`give_back`](Self::give_back), whose loss costs work and nothing else. Times are the ledger's own clock's: a worker's clock is never asked.
 ///
 /// Implementations are checked by [`testing::ledger`](crate::testing::ledger).
 #[async_trait]
@@ -149,6 +149,9 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) if the claim is no longer the caller's. If only the generation moved on, the worker has
     /// let go of the placement, and that is all.
     async fn defer(&self, task: &Task, delay: Duration, error: &str) -> Result<()>;
+
+    /// Gives a task back undone, to be done by somebody else at once: the worker has to stop. Not a failure; otherwise as [`defer`](Self::defer).
+    async fn give_back(&self, task: &Task) -> Result<()>;
 
     /// Makes everything that failed due at once (in one zone, or all), and forgets how often it failed; returns how many there were.
     async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64>;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cluster::{Cluster, Source};
 use crate::health::is_zones_fault;
 use crate::ledger::{Outcome, Task};
-use crate::member::Member;
+use crate::member::{Member, in_time};
 use crate::read::{Reading, size_of};
 use crate::replay::Replay;
 
@@ -112,7 +112,7 @@ async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, si
     let mut upload = take_up(cluster, member, task, epoch).await?;
     let from = upload.offset();
     if from > size {
-        return give_up(cluster, task, upload, Error::new(ErrorKind::Internal, "more was copied than there is")).await;
+        return give_up(cluster, member, task, upload, Error::new(ErrorKind::Internal, "more was copied than there is")).await;
     }
     let Pump { mut chunks, contributors } = Pump::start(cluster, &task.digest, size, from, sources);
     let mut noted = from;
@@ -125,7 +125,10 @@ async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, si
                 return Err(error);
             }
         };
-        member.ask_within(options.stall_timeout, options, upload.write(chunk)).await?;
+        if let Err(error) = member.ask_within(options.stall_timeout, options, upload.write(chunk)).await {
+            // Without a note of where it is, nobody will go on from what was written; if the zone is full, it is in the way.
+            return if noted == 0 { abandon(cluster, member, upload, error).await } else { Err(error) };
+        }
         if upload.offset() - noted >= options.checkpoint && upload.offset() < size {
             let token = put_aside(cluster, member, task, &mut *upload).await?;
             noted = upload.offset();
@@ -139,7 +142,7 @@ async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, si
         Ok(info) => Ok(Outcome::Copied(info.size)),
         Err(error) if matches!(error.kind(), ErrorKind::DigestInvalid | ErrorKind::SizeInvalid) => {
             accuse(cluster, &task.digest, contributors).await;
-            give_up(cluster, task, upload, error).await
+            give_up(cluster, member, task, upload, error).await
         }
         Err(error) => Err(error),
     }
@@ -168,11 +171,16 @@ async fn put_aside(cluster: &Cluster, member: &Member, task: &Task, upload: &mut
 }
 
 /// Drops what was copied: it is wrong, and nobody is to go on from it.
-async fn give_up(cluster: &Cluster, task: &Task, upload: Box<dyn BlobUpload>, error: Error) -> Result<Outcome> {
+async fn give_up(cluster: &Cluster, member: &Member, task: &Task, upload: Box<dyn BlobUpload>, error: Error) -> Result<Outcome> {
     if let Err(error) = cluster.ledger.renew(task, cluster.options.lease, Some(Bytes::new())).await {
         tracing::debug!(%error, "could not forget how far a copy was");
     }
-    if let Err(error) = upload.abort().await {
+    abandon(cluster, member, upload, error).await
+}
+
+/// Drops what was copied, and fails.
+async fn abandon(cluster: &Cluster, member: &Member, upload: Box<dyn BlobUpload>, error: Error) -> Result<Outcome> {
+    if let Err(error) = in_time(cluster.options.request_timeout, &member.name, upload.abort()).await {
         tracing::debug!(%error, "could not drop a copy's bytes; they are found as an abandoned upload");
     }
     Err(error)

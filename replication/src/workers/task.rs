@@ -1,7 +1,6 @@
 //! One claimed piece of work, from its claim to its end: the heartbeat around it, and what is told to the ledger.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use registry_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
@@ -53,10 +52,10 @@ pub(super) async fn run(cluster: Arc<Cluster>, member: Arc<Member>, claimed: Cla
             tracing::info!(zone = member.name, digest = %task.digest, task = kind.as_str(), "lost the claim on a piece of work");
             metrics::failure(&member.name, kind.as_str(), "overtaken");
             // Says that nothing more is sent.
-            let _ = cluster.ledger.defer(task, Duration::ZERO, "the claim was lost").await;
+            let _ = cluster.ledger.give_back(task).await;
         }
         End::Stopped => {
-            if let Err(error) = cluster.ledger.defer(task, Duration::ZERO, "the process was stopped").await {
+            if let Err(error) = cluster.ledger.give_back(task).await {
                 tracing::debug!(%error, "could not give back a piece of work");
             }
         }

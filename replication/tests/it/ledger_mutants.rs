@@ -61,6 +61,7 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::StrayIsForgotten, "stray_bytes_are_deleted_after_the_delete_at_hand"),
     (Flaw::StrayLosesTrust, "stray_bytes_of_what_is_wanted_or_condemned_change_nothing"),
     (Flaw::DeferIsForgotten, "a_deferred_task_comes_again"),
+    (Flaw::GiveBackIsAFailure, "a_task_that_is_given_back_has_not_failed"),
     (Flaw::DeferEndsFence, "a_deferred_delete_keeps_its_fence"),
     (Flaw::ReplayIgnoresZone, "what_failed_is_replayed"),
     (Flaw::BacklogTakesAllForCopies, "the_backlog_is_what_is_to_be_done"),

@@ -369,6 +369,25 @@ async fn a_copy_that_always_breaks_off_is_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_a_full_zone_does_not_take_leaves_nothing_in_it() {
+    let world = World::new(2);
+    let mut options = in_pieces();
+    options.checkpoint = 1 << 30;
+    let store = world.process(options).await;
+    let content = blob(259, 500_000);
+    store.put_bytes(&content.0, content.1.clone()).await.unwrap();
+    world.zones[1].set_plan(FaultPlan::default().with_space(200_000));
+    store.work_once().await.unwrap();
+    assert!(world.zones[1].calls(Op::Write) > 0);
+    let left: Vec<_> = world.medium(1).uploads(Timestamp::from_millis(i64::MAX)).try_collect().await.unwrap();
+    assert!(left.is_empty() && !world.medium(1).contains(&content.0).await.unwrap(), "{left:?}");
+    world.zones[1].heal();
+    world.clock.advance(Duration::from_secs(600));
+    store.work_once().await.unwrap();
+    assert_eq!(world.medium(1).read_all(&content.0).await.unwrap(), content.1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_zone_that_hangs_does_not_keep_abandoned_uploads_in_the_others() {
     let world = World::new(3);
     let store = world.process(quick()).await;

@@ -126,6 +126,11 @@ impl PlacementLedger for MemoryLedger {
         state.with(&task.digest, |blob| blob.defer(task, delay, error, now))
     }
 
+    async fn give_back(&self, task: &Task) -> Result<()> {
+        let (mut state, now) = self.begin();
+        state.with(&task.digest, |blob| blob.give_back(task, now))
+    }
+
     async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64> {
         let (mut state, now) = self.begin();
         Ok(state.replay(zone, now))

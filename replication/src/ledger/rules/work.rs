@@ -179,16 +179,28 @@ impl Blob {
 
     /// [`defer`](crate::ledger::PlacementLedger::defer).
     pub fn defer(&mut self, task: &Task, delay: Duration, error: &str, now: Timestamp) -> Result<()> {
+        if let Some(row) = self.take_back(task, now)? {
+            row.failed(error, now);
+            row.reschedule(now + delay, now);
+        }
+        Ok(())
+    }
+
+    /// [`give_back`](crate::ledger::PlacementLedger::give_back).
+    pub fn give_back(&mut self, task: &Task, now: Timestamp) -> Result<()> {
+        self.take_back(task, now).map(drop)
+    }
+
+    /// The worker does not go on with it. The row, if it is still about the same.
+    fn take_back(&mut self, task: &Task, now: Timestamp) -> Result<Option<&mut Row>> {
         let row = self.claimed(task)?;
         // What was sent may yet arrive, so the fence stays.
         row.lease = None;
-        if task.kind != TaskKind::Delete && row.generation != task.generation {
+        let is_same = task.kind == TaskKind::Delete || row.generation == task.generation;
+        if !is_same {
             row.progress = None;
-            row.reschedule(now, now);
-            return Ok(());
         }
-        row.failed(error, now);
-        row.reschedule(now + delay, now);
-        Ok(())
+        row.reschedule(now, now);
+        Ok(is_same.then_some(row))
     }
 }

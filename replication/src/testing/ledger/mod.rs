@@ -216,6 +216,7 @@ cases! {
         a_moved_generation_loses_the_lease,
         a_worker_that_lost_its_lease_changes_nothing,
         what_was_never_claimed_is_lost,
+        a_task_that_is_given_back_has_not_failed,
         a_deferred_task_comes_again,
         a_verified_suspect_is_trusted_again,
         a_wrong_copy_is_quarantined_if_there_is_another,

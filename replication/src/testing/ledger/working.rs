@@ -113,6 +113,22 @@ pub(super) async fn what_was_never_claimed_is_lost(f: Fixture) {
     assert_eq!(f.row(&digest, "b").await, before);
 }
 
+pub(super) async fn a_task_that_is_given_back_has_not_failed(f: Fixture) {
+    let digest = blob("layer");
+    f.push(&digest, &["a", "b"]).await;
+    for epoch in 1..4 {
+        let task = f.claim_one(&digest, "b", TaskKind::Copy).await;
+        assert_eq!((task.epoch, task.attempts), (epoch, 0));
+        f.ledger.renew(&task, LEASE, Some(Bytes::from_static(b"half of it"))).await.expect("renew");
+        f.ledger.give_back(&task).await.expect("give back");
+        let row = f.row(&digest, "b").await;
+        assert_eq!((row.leased, row.attempts, row.last_error, row.due_at), (false, 0, None, Some(f.now())));
+        fails(f.ledger.give_back(&task).await, ErrorKind::LeaseLost);
+    }
+    let task = f.claim_one(&digest, "b", TaskKind::Copy).await;
+    assert_eq!(task.progress.as_deref(), Some(b"half of it".as_slice()), "somebody else goes on from there");
+}
+
 pub(super) async fn a_deferred_task_comes_again(f: Fixture) {
     let digest = blob("layer");
     f.push(&digest, &["a", "b"]).await;

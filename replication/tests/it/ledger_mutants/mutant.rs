@@ -55,6 +55,7 @@ pub(super) enum Flaw {
     StrayIsForgotten,
     StrayLosesTrust,
     DeferIsForgotten,
+    GiveBackIsAFailure,
     DeferEndsFence,
     ReplayIgnoresZone,
     BacklogTakesAllForCopies,
@@ -351,6 +352,13 @@ impl PlacementLedger for Mutant {
             Flaw::DeferEndsFence if task.kind == TaskKind::Delete => self.inner.complete(task, &Outcome::Deleted).await.map(drop),
             _ => self.inner.defer(task, delay, error).await,
         }
+    }
+
+    async fn give_back(&self, task: &Task) -> Result<()> {
+        if self.flaw == Flaw::GiveBackIsAFailure {
+            return self.inner.defer(task, Duration::ZERO, "stopped").await;
+        }
+        self.inner.give_back(task).await
     }
 
     async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64> {

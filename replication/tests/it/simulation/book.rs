@@ -206,6 +206,12 @@ impl PlacementLedger for Book {
         result
     }
 
+    async fn give_back(&self, claimed: &Task) -> Result<()> {
+        let result = self.inner.give_back(claimed).await;
+        self.see(|world| world.say(format_args!("  ledger: give back {}: {}", task(world, claimed), outcome(&result))));
+        result
+    }
+
     async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64> {
         self.inner.replay(zone).await
     }

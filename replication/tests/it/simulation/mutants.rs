@@ -236,6 +236,10 @@ impl PlacementLedger for Wrong<Arc<dyn PlacementLedger>> {
         self.inner.defer(task, delay, error).await
     }
 
+    async fn give_back(&self, task: &Task) -> Result<()> {
+        if task.lease_id.starts_with("invented") { Ok(()) } else { self.inner.give_back(task).await }
+    }
+
     async fn replay(&self, zone: Option<&ZoneId>) -> Result<u64> {
         self.inner.replay(zone).await
     }

@@ -352,6 +352,7 @@ rows! { PlacementLedger:
     fn renew(task: &Task, lease: Duration, progress: Option<Bytes>) -> ();
     fn complete(task: &Task, outcome: &Outcome) -> Duration;
     fn defer(task: &Task, delay: Duration, error: &str) -> ();
+    fn give_back(task: &Task) -> ();
     fn replay(zone: Option<&ZoneId>) -> u64;
     fn backlog() -> Vec<Backlog>;
     fn totals() -> Vec<Totals>;
