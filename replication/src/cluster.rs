@@ -198,6 +198,21 @@ impl Cluster {
         });
         self.by_closeness(sources.collect(), |source| &source.member)
     }
+
+    /// The same for a client. If no zone that has a copy may be used, because it was not itself when it was last asked who it is, it is asked once more: the
+    /// next probe may be far away.
+    pub(crate) async fn readable(&self, placements: &[Placement]) -> Vec<Source> {
+        let sources = self.sources(placements);
+        if !sources.is_empty() {
+            return sources;
+        }
+        for member in placements.iter().filter(|placement| placement.is_source()).filter_map(|placement| self.member(&placement.zone)) {
+            if let Err(error) = member.be_sure(&*self.ledger, self.options.request_timeout).await {
+                tracing::debug!(zone = member.name, %error, "a zone that has a blob cannot be used");
+            }
+        }
+        self.sources(placements)
+    }
 }
 
 /// What a caller is told of a blob none of whose copies can be read.

@@ -136,7 +136,7 @@ impl Member {
     pub(crate) async fn be_sure(&self, ledger: &dyn PlacementLedger, timeout: Duration) -> Result<()> {
         let confirmed_at = *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_open = self.health.is_open();
-        if !is_open && confirmed_at.is_some_and(|at| at.elapsed() < CONFIRMED) {
+        if !is_open && !self.stranger.load(Ordering::Relaxed) && confirmed_at.is_some_and(|at| at.elapsed() < CONFIRMED) {
             return Ok(());
         }
         let start = Instant::now();

@@ -30,7 +30,7 @@ const NEWS: Duration = Duration::from_secs(3600);
 /// Opens a blob for a client.
 pub(crate) async fn open(cluster: &Arc<Cluster>, digest: &Digest, options: ReadOptions) -> Result<BlobReader> {
     let placements = visible(cluster, digest).await?;
-    let sources = cluster.sources(&placements);
+    let sources = cluster.readable(&placements).await;
     let Some(size) = size_of(&placements).filter(|_| !sources.is_empty()) else { return Err(unreadable(digest, &placements)) };
     let range = options.resolve(digest, size)?;
     let whole = range == (0..size);

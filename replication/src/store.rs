@@ -73,7 +73,11 @@ impl BlobStore for ReplicatedStore {
         let Some(size) = read::size_of(&placements) else { return Err(unreadable(digest, &placements)) };
         let mut failure = None;
         let mut failed: Vec<ZoneId> = Vec::new();
-        for source in cluster.sources(&placements) {
+        let sources = cluster.readable(&placements).await;
+        if sources.is_empty() && placements.iter().any(Placement::is_source) {
+            failure = Some(unreadable(digest, &placements));
+        }
+        for source in sources {
             let member = &source.member;
             match member.ask(&cluster.options, member.store.stat(digest)).await {
                 Ok(info) if info.size == size => return Ok(info),
@@ -181,7 +185,7 @@ impl BlobStore for ReplicatedStore {
     async fn download_url(&self, method: &http::Method, digest: &Digest, options: DownloadOptions) -> Result<Option<http::Uri>> {
         let cluster = &self.cluster;
         let placements = visible(cluster, digest).await?;
-        for source in cluster.sources(&placements) {
+        for source in cluster.readable(&placements).await {
             let member = &source.member;
             if member.health.is_open() || !member.store.capabilities().presign {
                 continue;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use registry_core::blob::{ByteRange, ReadOptions};
+use registry_core::blob::{ByteRange, ReadOptions, ZONE_OBJECT};
 use registry_core::testing::{Damage, Fault, FaultPlan, Op};
 use registry_core::{BlobStore, BlobStoreExt as _, Digest, ErrorKind, Result};
 use replication::ledger::Observed;
@@ -42,6 +42,29 @@ async fn drain(store: &ReplicatedStore, digest: &Digest, options: ReadOptions) -
 
 async fn observed(world: &World, digest: &Digest) -> Vec<Observed> {
     world.ledger.placements(&[*digest]).await.unwrap().iter().map(|placement| placement.observed).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_was_not_itself_is_read_from_as_soon_as_it_is_again() {
+    let world = World::new(1);
+    let store = world.process(quick()).await;
+    let content = blob(120, 5_000);
+    store.put_bytes(&content.0, content.1.clone()).await.unwrap();
+    let objects = world.medium(0).named().unwrap();
+    let identity = objects.get(ZONE_OBJECT).await.unwrap().unwrap();
+    objects.delete(ZONE_OBJECT).await.unwrap();
+    // The probe notices that it is gone, and will look again only after a while.
+    let mut options = quick();
+    (options.reprobe_interval, options.probe_interval) = (Duration::from_secs(3600), Duration::from_secs(3600));
+    let other = world.process(options).await;
+    let workers = other.start();
+    for kind in [other.stat(&content.0).await.unwrap_err().kind(), other.read_all(&content.0).await.unwrap_err().kind()] {
+        assert_eq!(kind, ErrorKind::Unavailable, "it is known to be there, and nobody else can be written to");
+    }
+    objects.put(ZONE_OBJECT, identity).await.unwrap();
+    assert_eq!(other.stat(&content.0).await.unwrap().size, 5_000);
+    assert_eq!(other.read_all(&content.0).await.unwrap(), content.1);
+    workers.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
