@@ -155,7 +155,9 @@ impl Reading {
                 && let Err(error) = self.advance().await
             {
                 self.done = true;
-                return Some(Err(error));
+                // Half of it was read: that the last zone to be asked has lost it does not make it a blob that never was.
+                let is_missing = error.kind() == ErrorKind::NotFound;
+                return Some(Err(if is_missing { not_now(error, &self.digest) } else { error }));
             }
             if self.position == self.range.end {
                 match self.conclude().await {

@@ -45,18 +45,39 @@ pub(super) async fn run(cluster: Arc<Cluster>, member: Arc<Member>, claimed: Cla
         // A delete that was sent cannot be recalled: it is waited for.
         () = stop.wait(), if kind != TaskKind::Delete => End::Stopped,
     };
-    match end {
-        End::Done(Ok(outcome)) => complete(&cluster, &member, task, &outcome).await,
-        End::Done(Err(error)) => fail(&cluster, &member, task, &error).await,
+    let told = match &end {
+        End::Done(Ok(outcome)) => complete(&cluster, &member, task, outcome).await,
+        End::Done(Err(error)) => fail(&cluster, &member, task, error).await,
         End::Lost => {
             tracing::info!(zone = member.name, digest = %task.digest, task = kind.as_str(), "lost the claim on a piece of work");
             metrics::failure(&member.name, kind.as_str(), "overtaken");
             // Says that nothing more is sent.
-            let _ = cluster.ledger.give_back(task).await;
+            cluster.ledger.give_back(task).await
         }
-        End::Stopped => {
-            if let Err(error) = cluster.ledger.give_back(task).await {
-                tracing::debug!(%error, "could not give back a piece of work");
+        End::Stopped => cluster.ledger.give_back(task).await,
+    };
+    if let Err(error) = told {
+        tracing::debug!(zone = member.name, digest = %task.digest, %error, "could not say how a piece of work ended");
+        if error.kind() == ErrorKind::LeaseLost {
+            let is_over = matches!(end, End::Done(Ok(_)));
+            overtaken(&cluster, &member, task, is_over, &mut stop).await;
+        }
+    }
+}
+
+/// The claim was lost. What was done in its name may have taken effect after what others have done since, or may do so yet.
+async fn overtaken(cluster: &Cluster, member: &Member, task: &Task, is_over: bool, stop: &mut Stop) {
+    match task.kind {
+        TaskKind::Verify => {}
+        TaskKind::Delete => delete::too_late(cluster, member, task).await,
+        TaskKind::Copy => {
+            if !is_over {
+                // Bytes that were sent and not answered for have come by then, or never will.
+                stop.sleep(cluster.options.lease).await;
+            }
+            // If nobody wants them there, they are deleted.
+            if let Err(error) = persist(cluster, || cluster.ledger.stray(&task.digest, &task.zone)).await {
+                tracing::warn!(zone = member.name, digest = %task.digest, %error, "could not note bytes that a deletion overtook");
             }
         }
     }
@@ -82,7 +103,7 @@ async fn beat(cluster: &Cluster, task: &Task, claimed_at: Instant) {
     }
 }
 
-async fn complete(cluster: &Cluster, member: &Member, task: &Task, outcome: &Outcome) {
+async fn complete(cluster: &Cluster, member: &Member, task: &Task, outcome: &Outcome) -> Result<()> {
     match persist(cluster, || cluster.ledger.complete(task, outcome)).await {
         Ok(waited) => {
             metrics::done(&member.name, task.kind.as_str());
@@ -114,25 +135,17 @@ async fn complete(cluster: &Cluster, member: &Member, task: &Task, outcome: &Out
                     member.wake.notify_one();
                 }
             }
+            Ok(())
         }
         Err(error) => {
             metrics::failure(&member.name, task.kind.as_str(), metrics::reason(&error));
             tracing::info!(zone = member.name, digest = %task.digest, task = task.kind.as_str(), %error, "work was done and is not wanted any more");
-            match outcome {
-                Outcome::Deleted => delete::too_late(cluster, member, task).await,
-                // It may have been deleted before it came.
-                Outcome::Copied(_) if error.kind() == ErrorKind::LeaseLost => {
-                    if let Err(error) = persist(cluster, || cluster.ledger.stray(&task.digest, &task.zone)).await {
-                        tracing::warn!(zone = member.name, digest = %task.digest, %error, "could not note bytes that a deletion overtook");
-                    }
-                }
-                _ => {}
-            }
+            Err(error)
         }
     }
 }
 
-async fn fail(cluster: &Cluster, member: &Member, task: &Task, error: &Error) {
+async fn fail(cluster: &Cluster, member: &Member, task: &Task, error: &Error) -> Result<()> {
     let delay = cluster.backoff(task.attempts);
     metrics::failure(&member.name, task.kind.as_str(), metrics::reason(error));
     tracing::warn!(
@@ -140,13 +153,7 @@ async fn fail(cluster: &Cluster, member: &Member, task: &Task, error: &Error) {
         "a piece of work failed"
     );
     let reason = chain(error);
-    if let Err(error) = persist(cluster, || cluster.ledger.defer(task, delay, &reason)).await {
-        tracing::debug!(digest = %task.digest, %error, "could not give back a piece of work");
-        // It may have been deleted all the same.
-        if task.kind == TaskKind::Delete && error.kind() == ErrorKind::LeaseLost {
-            delete::too_late(cluster, member, task).await;
-        }
-    }
+    persist(cluster, || cluster.ledger.defer(task, delay, &reason)).await
 }
 
 /// What went wrong and why, in one line.

@@ -135,6 +135,20 @@ async fn one_zone_that_is_cut_again_and_again_still_gives_all_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_blob_that_was_read_halfway_is_never_said_not_to_exist() {
+    let content = blob(121, 1_000_000);
+    let world = World::new(1);
+    let store = everywhere(&world, quick(), &content).await;
+    world.zones[0].fail_next(Op::Read, Fault::Cut(200_000));
+    let mut reader = store.read(&content.0, ReadOptions::default()).await.unwrap();
+    reader.stream.next().await.unwrap().unwrap();
+    world.medium(0).delete(&content.0).await.unwrap();
+    let chunks: Vec<_> = reader.stream.collect().await;
+    let error = chunks.last().unwrap().as_ref().unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.is_retryable(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flipped_bit_on_the_way_never_completes_a_blob_and_the_copy_is_cleared() {
     let content = blob(4, 400_000);
     let world = World::new(2);
