@@ -57,6 +57,7 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::WrongIsMissing, "a_wrong_copy_that_is_the_last_is_kept"),
     (Flaw::SparedIsDeleted, "a_spared_copy_is_what_it_was"),
     (Flaw::SparedIsDeleted, "a_spared_copy_that_is_wanted_again_is_kept"),
+    (Flaw::SparedIsTrusted, "a_spared_copy_that_an_earlier_worker_may_have_deleted_is_none"),
     (Flaw::StrayIsForgotten, "stray_bytes_are_deleted"),
     (Flaw::StrayIsForgotten, "stray_bytes_are_deleted_after_the_delete_at_hand"),
     (Flaw::StrayLosesTrust, "stray_bytes_of_what_is_wanted_or_condemned_change_nothing"),

@@ -32,6 +32,10 @@ impl Row {
             // It ran out, and nobody has said why.
             self.failed("the worker that had it has vanished", now);
         }
+        if self.observed != Observed::Present {
+            // Only a good copy that a single worker is about to delete is a good one again if he spares it.
+            self.verified_at = None;
+        }
         match (kind, self.observed) {
             (TaskKind::Delete, _) => {
                 self.observed = Observed::Deleting;

@@ -224,6 +224,7 @@ cases! {
         a_missing_copy_is_made_again,
         a_deleted_copy_is_absent,
         a_spared_copy_is_what_it_was,
+        a_spared_copy_that_an_earlier_worker_may_have_deleted_is_none,
         a_spared_copy_that_is_wanted_again_is_kept,
         a_delete_ends_by_a_delete_only;
     fencing:

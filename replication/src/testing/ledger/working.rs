@@ -314,6 +314,22 @@ pub(super) async fn a_spared_copy_is_what_it_was(f: Fixture) {
     assert!(!f.row(&digest, "b").await.is_source());
 }
 
+pub(super) async fn a_spared_copy_that_an_earlier_worker_may_have_deleted_is_none(f: Fixture) {
+    for digest in [blob("vanished"), blob("deferred")] {
+        f.push(&digest, &["a"]).await;
+        let task = f.start_deleting(&digest, "a").await;
+        if digest == blob("deferred") {
+            f.ledger.defer(&task, SECOND, "no answer").await.expect("defer");
+        }
+        f.pass(HOUR);
+        let task = f.claim_one(&digest, "a", TaskKind::Delete).await;
+        f.intend(&digest, &["a"]).await;
+        f.complete(&task, spared()).await;
+        let row = f.row(&digest, "a").await;
+        assert_eq!((row.observed, row.verified_at), (Observed::Unknown, None), "{row:?}");
+    }
+}
+
 pub(super) async fn a_spared_copy_that_is_wanted_again_is_kept(f: Fixture) {
     let digest = blob("layer");
     f.push(&digest, &["a"]).await;

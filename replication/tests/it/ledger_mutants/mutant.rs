@@ -52,6 +52,7 @@ pub(super) enum Flaw {
     MovedDeletesAreNotHeard,
     WrongIsMissing,
     SparedIsDeleted,
+    SparedIsTrusted,
     StrayIsForgotten,
     StrayLosesTrust,
     DeferIsForgotten,
@@ -341,6 +342,10 @@ impl PlacementLedger for Mutant {
             Err(_) if self.flaw == Flaw::CompleteIgnoresLease => {
                 self.trust(&task.digest, &task.zone).await?;
                 Ok(Duration::ZERO)
+            }
+            Ok(waited) if self.flaw == Flaw::SparedIsTrusted && matches!(outcome, Outcome::Spared { .. }) => {
+                self.trust(&task.digest, &task.zone).await?;
+                Ok(waited)
             }
             outcome => outcome,
         }
