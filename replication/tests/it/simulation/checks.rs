@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use registry_core::Digest;
 use replication::ledger::{Desired, Observed, Sighting};
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ use super::world::{World, at_once, zone_id};
 
 /// How often it is looked whether all is as it should be.
 const LOOK: Duration = Duration::from_secs(3);
+
+const NOT_WANTED: &str = "is to be there and not wanted";
 
 /// Lets everything come to rest, and compares it with what it should be.
 pub(super) async fn settle(world: &Arc<World>, orders: &Orders) {
@@ -78,11 +81,10 @@ fn differences(world: &World) -> Vec<String> {
     let mut rows = world.all_placements();
     let overslept = world.overslept.load(Ordering::Relaxed)
         || (0..PROCESSES).filter_map(|process| world.running(process)).any(|running| running.life.overslept());
-    if overslept {
-        // Who goes on when all it had said was collected long ago may say once more what it means to write, and fail. Nobody knows of that but the ledger,
-        // and there is nothing that could be wrong.
-        rows.retain(|row| held.iter().any(|held| held.digest == row.digest) || media.iter().any(|media| media.contains_key(&row.digest)));
-    }
+    // Who goes on when all it had said was collected long ago may say once more what it means to write, and fail. Nobody knows of that but the ledger; it is
+    // for a comparison of the ledger with the metadata to find, and there is nothing that could be wrong.
+    let is_forgotten = |digest: &Digest| overslept && !held.iter().any(|held| held.digest == *digest);
+    rows.retain(|row| !is_forgotten(&row.digest) || media.iter().any(|media| media.contains_key(&row.digest)));
     for row in rows.iter().filter(|row| !row.is_converged()) {
         differences.push(format!("{} is not done: {row:?}", world.name_of(&row.digest)));
     }
@@ -96,14 +98,15 @@ fn differences(world: &World) -> Vec<String> {
         let present = |row: &&replication::ledger::Placement| row.desired == Desired::Present && row.zone == zone_id(zone);
         let desired: BTreeSet<_> = rows.iter().filter(present).map(|row| row.digest).collect();
         let there: BTreeSet<_> = media[zone].keys().copied().collect();
-        let names = |digests: Vec<&registry_core::Digest>| digests.into_iter().map(|digest| world.name_of(digest)).collect::<Vec<_>>();
+        let names = |digests: Vec<&Digest>| digests.into_iter().map(|digest| world.name_of(digest)).collect::<Vec<_>>();
         for (what, one, other) in [
             ("is wanted and not to be there", &wanted, &desired),
-            ("is to be there and not wanted", &desired, &wanted),
+            (NOT_WANTED, &desired, &wanted),
             ("is to be there and is not", &desired, &there),
             ("is there and is not to be", &there, &desired),
         ] {
-            let found: Vec<_> = one.difference(other).collect();
+            let is_excused = |digest: &Digest| what == NOT_WANTED && is_forgotten(digest);
+            let found: Vec<_> = one.difference(other).filter(|digest| !is_excused(digest)).collect();
             if !found.is_empty() {
                 differences.push(format!("zone {zone}: {:?} {what}", names(found)));
             }
