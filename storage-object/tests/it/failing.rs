@@ -1,0 +1,154 @@
+//! [`Failing`]: an object store whose requests fail when they are told to.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+
+/// How a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It does nothing.
+    Before,
+    /// It does what it should, and nobody hears of that.
+    After,
+}
+
+/// A store in memory. One of its requests, counted from when it was armed, fails.
+#[derive(Debug)]
+pub(crate) struct Failing {
+    inner: InMemory,
+    calls: AtomicU64,
+    fails: AtomicU64,
+    how: std::sync::Mutex<How>,
+}
+
+impl Failing {
+    pub(crate) fn new(inner: InMemory) -> Self {
+        Self { inner, calls: AtomicU64::new(0), fails: AtomicU64::new(u64::MAX), how: std::sync::Mutex::new(How::Before) }
+    }
+
+    /// The `nth` request from now on fails.
+    pub(crate) fn arm(&self, nth: u64, how: How) {
+        *self.how.lock().unwrap() = how;
+        self.calls.store(0, Ordering::SeqCst);
+        self.fails.store(nth, Ordering::SeqCst);
+    }
+
+    /// How many requests there were since it was armed.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    async fn call<T>(&self, request: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let fails = self.calls.fetch_add(1, Ordering::SeqCst) == self.fails.load(Ordering::SeqCst);
+        let how = *self.how.lock().unwrap();
+        let failure = || Err(Error::Generic { store: "Failing", source: "a failure was injected".into() });
+        if fails && how == How::Before {
+            return failure();
+        }
+        let outcome = request.await;
+        if fails && outcome.is_ok() { failure() } else { outcome }
+    }
+}
+
+impl fmt::Display for Failing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Failing")
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for Failing {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.call(self.inner.put_opts(location, payload, options)).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.call(self.inner.get_opts(location, options)).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let fails = self.calls.fetch_add(1, Ordering::SeqCst) == self.fails.load(Ordering::SeqCst);
+        if !fails {
+            return self.inner.delete_stream(locations);
+        }
+        let failure = || Error::Generic { store: "Failing", source: "a failure was injected".into() };
+        match *self.how.lock().unwrap() {
+            How::Before => locations.map_ok(|path| path).and_then(move |_| std::future::ready(Err(failure()))).boxed(),
+            How::After => self.inner.delete_stream(locations).and_then(move |_| std::future::ready(Err(failure()))).boxed(),
+        }
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.call(self.inner.list_with_delimiter(prefix)).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.call(self.inner.copy_opts(from, to, options)).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.call(self.inner.rename_opts(from, to, options)).await
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Failing {
+    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
+        self.call(self.inner.create_multipart(path)).await
+    }
+
+    async fn put_part(&self, path: &Path, id: &MultipartId, part: usize, data: PutPayload) -> Result<PartId> {
+        self.call(self.inner.put_part(path, id, part, data)).await
+    }
+
+    async fn complete_multipart(&self, path: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+        // Services say that an upload is not there (any more) by a 404.
+        let completed = self.call(self.inner.complete_multipart(path, id, parts)).await;
+        completed.map_err(|error| match &error {
+            Error::Generic { source, .. } if source.to_string().contains("pload") => {
+                Error::NotFound { path: path.to_string(), source: error.into() }
+            }
+            _ => error,
+        })
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        self.inner.abort_multipart(path, id).await
+    }
+}
+
+/// A shared one.
+pub(crate) fn failing() -> Arc<Failing> {
+    Arc::new(Failing::new(InMemory::new()))
+}
