@@ -31,5 +31,19 @@ need() {
         [ "$try" -lt 6 ] || fail "apt-get update does not succeed"
         sleep 5
     done
-    DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null
+    without_services env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null
 }
+
+# without_services COMMAND...: what it installs does not start services of the machine's own; we want the programs only.
+without_services() (
+    policy=/usr/sbin/policy-rc.d # Debian's own way of saying so; whatever says something there already is left alone
+    # One at a time, or the first to end would take the file away from the others. With the lock held, one of ours is left from a run that was killed.
+    exec {lock}</usr/sbin
+    flock "$lock"
+    if [ ! -e "$policy" ] || grep -q '^# of scripts/lib.sh' "$policy"; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\n# of scripts/lib.sh, for the time of an installation\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    "$@"
+)

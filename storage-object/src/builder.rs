@@ -36,7 +36,7 @@ impl ObjectBlobStoreBuilder {
             promote: Promote::Copy { limit: 5 << 30 },
             storage_path: String::new(),
             budget: Budget::default(),
-            part_sizes: PartSizes { first: 8 << 20, most: 10_000 },
+            part_sizes: PartSizes { first: 8 << 20, largest: 5 << 30, most: 10_000 },
             parallel: 4,
             capabilities: Capabilities::default(),
         }
@@ -74,6 +74,13 @@ impl ObjectBlobStoreBuilder {
     #[must_use]
     pub fn with_part_size(mut self, bytes: u64) -> Self {
         self.part_sizes.first = bytes.max(1);
+        self
+    }
+
+    /// The most bytes that the service takes in one part; 5 GiB by default.
+    #[must_use]
+    pub fn with_max_part_size(mut self, bytes: u64) -> Self {
+        self.part_sizes.largest = bytes.max(1);
         self
     }
 

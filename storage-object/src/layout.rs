@@ -27,6 +27,10 @@ impl Layout {
         self.path(&format!("blobs/{}/{:02x}/{}", digest.algorithm(), digest.shard(), digest.hex()))
     }
 
+    pub(crate) fn blobs(&self, algorithm: Algorithm) -> Path {
+        self.path(&format!("blobs/{algorithm}"))
+    }
+
     pub(crate) fn shard(&self, algorithm: Algorithm, shard: u8) -> Path {
         self.path(&format!("blobs/{algorithm}/{shard:02x}"))
     }

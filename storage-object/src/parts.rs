@@ -273,6 +273,11 @@ impl Parts {
         }
     }
 
+    /// Waits for what is on its way, however it ends: what arrived later would be left behind.
+    pub(crate) async fn settle(&mut self) {
+        while self.sending.join_next().await.is_some() {}
+    }
+
     async fn complete(&mut self) -> Result<Vec<Piece>> {
         let Some(open) = &mut self.open else { return Err(Error::new(ErrorKind::Internal, "no multipart upload is open")) };
         let size = self.stored.values().map(|stored| stored.size).sum();

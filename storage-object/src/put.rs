@@ -59,9 +59,8 @@ pub(crate) async fn put(shared: &Arc<Shared>, digest: &Digest, options: &WriteOp
     match written {
         Ok(len) => Ok(BlobInfo::new(*digest, len)),
         Err(error) => {
-            let is_staged = by_manifest && !parts.is_in_memory();
-            drop(parts);
-            if is_staged && !may_have_taken_effect(&error) {
+            if by_manifest && !parts.is_in_memory() && !may_have_taken_effect(&error) {
+                parts.settle().await;
                 discard(shared, &id).await;
             }
             Err(error)

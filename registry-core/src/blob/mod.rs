@@ -96,7 +96,7 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// The blobs of one shard, or of all, in the order of their digests within a shard.
     fn list(&self, options: ListOptions) -> ItemStream<'_, BlobInfo>;
 
-    /// Staged uploads of any process that nobody wrote to since `older_than`.
+    /// Staged uploads of any process that nobody wrote to since `older_than`. A store may count among them what blobs that were replaced left behind.
     fn uploads(&self, older_than: Timestamp) -> ItemStream<'_, PendingUpload>;
 
     /// Drops the staged bytes of an upload by [`PendingUpload::id`]; one that is not there succeeds. Never touches a committed blob.

@@ -1,0 +1,50 @@
+//! Version 1: TempAuth of Swift, RadosGW. <https://docs.openstack.org/swift/latest/overview_auth.html>
+
+use std::time::Duration;
+
+use registry_core::ErrorKind;
+use storage_object::Secret;
+
+use super::Session;
+use crate::failure::Failure;
+
+/// A log-in by two headers.
+#[derive(Debug)]
+pub(crate) struct Legacy {
+    pub(crate) url: String,
+    pub(crate) user: String,
+    pub(crate) key: Secret,
+    pub(crate) storage_url: Option<String>,
+}
+
+impl Legacy {
+    pub(crate) async fn log_in(&self, http: &reqwest::Client) -> Result<Session, Failure> {
+        let what = format!("logging in at {}", self.url);
+        let request = http.get(&self.url).header("X-Auth-User", &self.user).header("X-Auth-Key", self.key.reveal());
+        let answer =
+            request.timeout(super::keystone::TIME_LIMIT).send().await.map_err(|error| super::keystone::unreachable(&self.url, error))?;
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        match answer.status().as_u16() {
+            200..=299 => {}
+            401 | 403 => {
+                let message = format!("{what}: user or key are wrong (username, password)");
+                return Err(Failure::new(ErrorKind::Denied, message));
+            }
+            300 | 404 | 405 => {
+                let message = format!(
+                    "{what}: there is no version 1 log-in there ({}); auth_version = 3 is for Keystone, and of version 1 auth_url ends in /auth/v1.0",
+                    answer.status()
+                );
+                return Err(Failure::new(ErrorKind::InvalidInput, message));
+            }
+            _ => return Err(Failure::answered(&what, answer.status(), header("X-Trans-Id"), "", None)),
+        }
+        let token = header("X-Auth-Token").or_else(|| header("X-Storage-Token"));
+        let (Some(token), Some(url)) = (token, self.storage_url.as_deref().or_else(|| header("X-Storage-Url"))) else {
+            let message = format!("{what}: the answer has no X-Auth-Token or no X-Storage-Url; is auth_url the right address?");
+            return Err(Failure::new(ErrorKind::InvalidInput, message));
+        };
+        let lifetime = header("X-Auth-Token-Expires").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        Session::new(token, url, lifetime)
+    }
+}

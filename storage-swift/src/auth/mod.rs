@@ -1,0 +1,141 @@
+//! Logging in, and staying so.
+
+mod keystone;
+mod legacy;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use registry_core::ErrorKind;
+use storage_object::Secret;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+pub(crate) use self::keystone::{Credential, Keystone, Method, Name, Owner};
+pub(crate) use self::legacy::Legacy;
+use crate::failure::Failure;
+
+/// How long a failed log-in is everybody's answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A token, and where it is good.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// For `X-Auth-Token`; marked as sensitive.
+    pub(crate) token: HeaderValue,
+    /// The account's address, without a slash at its end.
+    pub(crate) storage_url: String,
+    /// When it was obtained, and how long it lives from then on. No clock but this machine's monotonic one counts.
+    obtained_at: Instant,
+    lifetime: Option<Duration>,
+}
+
+impl Session {
+    pub(crate) fn new(token: &str, storage_url: &str, lifetime: Option<Duration>) -> Result<Self, Failure> {
+        let unusable = |_| Failure::new(ErrorKind::Internal, "the token that was issued cannot be sent in a header");
+        let mut token = HeaderValue::from_str(token).map_err(unusable)?;
+        token.set_sensitive(true);
+        Ok(Self { token, storage_url: storage_url.trim_end_matches('/').to_owned(), obtained_at: Instant::now(), lifetime })
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.lifetime.map(|lifetime| lifetime.saturating_sub(self.obtained_at.elapsed()))
+    }
+
+    /// Whether it is to be replaced: in the last fifth of its life, five minutes at most; before a long request in its last half, ten minutes at most.
+    fn is_due(&self, before_a_long_request: bool) -> bool {
+        let Some((lifetime, left)) = self.lifetime.zip(self.left()) else { return false };
+        let (share, most) = if before_a_long_request { (2, 600) } else { (5, 300) };
+        left <= (lifetime / share).min(Duration::from_secs(most))
+    }
+
+    fn is_over(&self) -> bool {
+        self.left().is_some_and(|left| left.is_zero())
+    }
+}
+
+/// How to log in.
+#[derive(Debug)]
+pub(crate) enum Login {
+    /// Keystone, version 3.
+    Keystone(Keystone),
+    /// Version 1.
+    Legacy(Legacy),
+    /// Somebody else did.
+    Ready { token: Secret, storage_url: String },
+}
+
+/// The one session of a client, renewed when it has to be. Everybody who waits for a renewal waits for the same one.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    pub(crate) login: Login,
+    http: reqwest::Client,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    /// When it failed last, and how.
+    failed: Option<(Instant, ErrorKind, String)>,
+}
+
+impl Auth {
+    pub(crate) fn new(login: Login, http: reqwest::Client) -> Self {
+        Self { login, http, state: Mutex::default() }
+    }
+
+    /// A session to make a request with.
+    pub(crate) async fn session(&self, before_a_long_request: bool) -> Result<Arc<Session>, Failure> {
+        let mut state = self.state.lock().await;
+        let current = state.session.clone();
+        match current {
+            Some(session) if !session.is_due(before_a_long_request) => Ok(session),
+            Some(session) if !session.is_over() => match self.renew(&mut state).await {
+                // Early enough to be tried again.
+                Err(failure) => {
+                    tracing::warn!(error = %failure.error, "could not renew the token yet");
+                    Ok(session)
+                }
+                renewed => renewed,
+            },
+            _ => self.renew(&mut state).await,
+        }
+    }
+
+    /// A session after `refused` was not accepted any more.
+    pub(crate) async fn instead_of(&self, refused: &Session) -> Result<Arc<Session>, Failure> {
+        let mut state = self.state.lock().await;
+        match &state.session {
+            // Somebody else was told so too, and has seen to it.
+            Some(session) if session.token != refused.token => Ok(Arc::clone(session)),
+            _ => self.renew(&mut state).await,
+        }
+    }
+
+    async fn renew(&self, state: &mut State) -> Result<Arc<Session>, Failure> {
+        if let Some((_, kind, message)) = state.failed.as_ref().filter(|(at, ..)| at.elapsed() < PATIENCE) {
+            return Err(Failure::new(*kind, message.clone()));
+        }
+        let session = match &self.login {
+            Login::Keystone(keystone) => keystone.log_in(&self.http).await,
+            Login::Legacy(legacy) => legacy.log_in(&self.http).await,
+            Login::Ready { token, storage_url } if state.session.is_none() => Session::new(token.reveal(), storage_url, None),
+            Login::Ready { .. } => {
+                Err(Failure::new(ErrorKind::Denied, "the token is not accepted any more; give user and password to have it renewed"))
+            }
+        };
+        match session {
+            Ok(session) => {
+                let session = Arc::new(session);
+                *state = State { session: Some(Arc::clone(&session)), failed: None };
+                Ok(session)
+            }
+            Err(failure) => {
+                state.failed = Some((Instant::now(), failure.error.kind(), failure.error.message().to_owned()));
+                Err(failure)
+            }
+        }
+    }
+}

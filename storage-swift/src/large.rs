@@ -1,0 +1,90 @@
+//! Large objects: a manifest that lists segments ("static large objects", SLO). Never dynamic ones, whose segments are whatever a list shows at the moment.
+//!
+//! <https://docs.openstack.org/swift/latest/overview_large_objects.html#static-large-objects>
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HeaderName};
+use http::{HeaderMap, Method};
+use object_store::path::Path;
+use object_store::{PutPayload, PutResult};
+use registry_core::ErrorKind;
+use serde::Serialize;
+
+use crate::client::{Call, Client, e_tag};
+use crate::failure::Failure;
+use crate::listing::Verdict;
+
+/// The header that names the upload whose segments a manifest lists.
+pub(crate) const UPLOAD: HeaderName = HeaderName::from_static("x-object-meta-registry-upload");
+const IS_MANIFEST: &str = "x-static-large-object";
+
+/// A segment in a manifest.
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    path: String,
+    size_bytes: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    etag: &'a str,
+}
+
+/// A segment's key, length and MD5 (or nothing).
+pub(crate) type Segment<'a> = (&'a Path, u64, &'a str);
+
+/// Writes the manifest. Swift looks at every segment, and refuses a manifest of which one is missing or another than it says.
+pub(crate) async fn put_manifest(
+    client: &Client,
+    path: &Path,
+    segments: &[Segment<'_>],
+    upload: &str,
+    headers: HeaderMap,
+) -> Result<PutResult, Failure> {
+    let entries: Vec<_> = segments
+        .iter()
+        .map(|(path, size_bytes, etag)| Entry {
+            path: format!("/{}/{path}", client.container),
+            size_bytes: *size_bytes,
+            etag: etag.trim_matches('"'),
+        })
+        .collect();
+    let json = serde_json::to_vec(&entries);
+    let json = json.map_err(|error| Failure::new(ErrorKind::Internal, format!("encoding a manifest: {error}")))?;
+    let mut call = Call::object(Method::PUT, path).query("multipart-manifest", "put").body(PutPayload::from_bytes(Bytes::from(json)));
+    call.headers = headers;
+    let call = call.header(UPLOAD, upload).header(ACCEPT, "application/json");
+    match client.send(&call).await {
+        Ok(answer) => Ok(PutResult { e_tag: e_tag(answer.headers()), version: None, extensions: Default::default() }),
+        // A segment is not there, or not the same any more.
+        Err(failure) if failure.status == Some(http::StatusCode::BAD_REQUEST) => {
+            Err(Failure { status: None, error: failure.error.with_kind(ErrorKind::UploadUnknown) })
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The upload that a large object was made of; `None` if it is no large object, or not there.
+pub(crate) async fn upload_of(client: &Client, path: &Path) -> Result<Option<String>, Failure> {
+    match client.send(&Call::object(Method::HEAD, path)).await {
+        Ok(answer) if is_manifest(answer.headers()) => {
+            Ok(answer.headers().get(UPLOAD).and_then(|id| id.to_str().ok()).map(ToOwned::to_owned))
+        }
+        Ok(_) => Ok(None),
+        Err(failure) if failure.is_missing() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+pub(crate) fn is_manifest(headers: &HeaderMap) -> bool {
+    headers.get(IS_MANIFEST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
+
+/// Deletes an object, and the segments of a large one.
+pub(crate) async fn delete_whole(client: &Client, path: &Path) -> Result<(), Failure> {
+    let head = client.send(&Call::object(Method::HEAD, path)).await?;
+    let what = format!("DELETE {path}");
+    if !is_manifest(head.headers()) {
+        return client.send(&Call::object(Method::DELETE, path)).await.map(drop);
+    }
+    let call = Call::object(Method::DELETE, path).query("multipart-manifest", "delete").header(ACCEPT, "application/json");
+    let answer = client.send(&call).await?;
+    Verdict::read(&client.body(answer, &what).await?, &what)
+}
