@@ -49,7 +49,11 @@ async fn tokens_that_live_five_seconds_do_for_many_blobs_and_a_slow_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_renewed_once_for_all() {
-    let Some(config) = service::keystone() else { return };
+    let Some(mut config) = service::keystone() else { return };
+    // A user whom no other test logs in as: for a moment he cannot.
+    config.username = swift("STRANGER");
+    config.project_id = None;
+    config.project_name = swift("STRANGER_PROJECT");
     let store = open(&config).await;
     let (digest, bytes) = content(2, 1000);
     store.put_bytes(&digest, bytes.clone()).await.unwrap();
@@ -82,7 +86,9 @@ async fn revoke_all(config: &SwiftConfig) {
     };
     let user = get(&format!("/users?name={}", config.username.as_deref().unwrap())).await["users"][0]["id"].as_str().unwrap().to_owned();
     let role = get("/roles?name=member").await["roles"][0]["id"].as_str().unwrap().to_owned();
-    let grant = format!("{base}/projects/{}/users/{user}/roles/{role}", config.project_id.as_deref().unwrap());
+    let project =
+        get(&format!("/projects?name={}", config.project_name.as_deref().unwrap())).await["projects"][0]["id"].as_str().unwrap().to_owned();
+    let grant = format!("{base}/projects/{project}/users/{user}/roles/{role}");
     for method in [http::Method::DELETE, http::Method::PUT] {
         let answer = http.request(method, &grant).header("X-Auth-Token", &token).header("Content-Length", 0).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.status());
