@@ -7,15 +7,31 @@ use registry_core::{Error, ErrorKind};
 
 /// The error of a request about `key`.
 ///
-/// A client that knows better what went wrong (no space, too large, not now) wraps a [`registry_core::Error`] into [`object_store::Error::Generic`]; its
-/// kind, and when to come back, are kept. All else that is no clear answer is [`ErrorKind::Unavailable`]: services come back.
+/// A client that knows better what went wrong (no space, too large, not now) has a [`registry_core::Error`] as the source of its own: that is it. All else
+/// that is no clear answer is [`ErrorKind::Unavailable`]: services come back.
 pub(crate) fn told(error: ObjectError, key: impl std::fmt::Display) -> Error {
-    let known = error.source().and_then(|source| source.downcast_ref::<Error>()).map(|known| (known.kind(), known.retry_after()));
-    let (kind, retry_after) = known.unwrap_or_else(|| (kind(&error), None));
-    let told = Error::new(kind, error.to_string()).with_key(key).with_source(error);
-    match retry_after {
-        Some(retry_after) => told.with_retry_after(retry_after),
-        None => told,
+    match known(error) {
+        Ok(known) => known.with_key(key),
+        Err(error) => Error::new(kind(&error), error.to_string()).with_key(key).with_source(error),
+    }
+}
+
+/// The error that the client had.
+fn known(error: ObjectError) -> Result<Error, ObjectError> {
+    if !error.source().is_some_and(|source| source.is::<Error>()) {
+        return Err(error);
+    }
+    match error {
+        ObjectError::Generic { source, .. }
+        | ObjectError::NotFound { source, .. }
+        | ObjectError::AlreadyExists { source, .. }
+        | ObjectError::Precondition { source, .. }
+        | ObjectError::NotModified { source, .. }
+        | ObjectError::PermissionDenied { source, .. }
+        | ObjectError::Unauthenticated { source, .. } => {
+            source.downcast().map(|known| *known).map_err(|source| ObjectError::Generic { store: "unknown", source })
+        }
+        other => Err(other),
     }
 }
 

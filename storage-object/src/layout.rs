@@ -35,6 +35,11 @@ impl Layout {
         self.path(&format!("blobs/{algorithm}/{shard:02x}"))
     }
 
+    /// A key behind all of the earlier shards and before all of this one. Not the shard's folder itself: SeaweedFS goes on behind all that is in it.
+    pub(crate) fn before_shard(&self, algorithm: Algorithm, shard: u8) -> Path {
+        self.path(&format!("blobs/{algorithm}/{shard:02x}/{shard:02x}"))
+    }
+
     /// The digest whose blob has this key.
     pub(crate) fn digest(algorithm: Algorithm, path: &Path) -> Option<Digest> {
         format!("{algorithm}:{}", path.filename()?).parse().ok()

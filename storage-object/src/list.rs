@@ -38,7 +38,7 @@ fn of(shared: &Arc<Shared>, algorithm: Algorithm, options: &ListOptions) -> BoxS
     };
     // A digest of the other algorithm comes before all of this one's that are in a later shard, and maybe before some of its own.
     let objects = match options.after {
-        Some(after) => shared.objects.list_with_offset(Some(&folder), &shared.layout.shard(algorithm, after.shard())),
+        Some(after) => shared.objects.list_with_offset(Some(&folder), &shared.layout.before_shard(algorithm, after.shard())),
         None => shared.objects.list(Some(&folder)),
     };
     let options = options.clone();

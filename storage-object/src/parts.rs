@@ -185,7 +185,8 @@ impl Parts {
             self.open = Some(Open { shared: Arc::clone(&self.shared), path: path.clone(), id, is_completed: false });
         }
         while let Some(part) = self.waiting.pop() {
-            while self.sending.len() >= self.shared.parallel {
+            let at_once = self.shared.at_once(part.payload.content_length() as u64);
+            while self.sending.len() >= at_once {
                 if let Err(error) = self.reap().await {
                     self.waiting.push(part);
                     return Err(error);

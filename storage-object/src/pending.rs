@@ -1,18 +1,19 @@
 //! Looking for abandoned uploads, and dropping them.
 //!
 //! Everything of an upload is in one folder. Where pieces become blobs by a manifest the folder stays as long as its blob; its markers say which blobs to
-//! ask whether it is theirs.
+//! ask whether it is theirs. A commit that could not tidy up leaves pieces in it that are not the blob's: those go by themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectMeta;
+use object_store::path::Path;
 use registry_core::blob::{ItemStream, PendingUpload};
 use registry_core::{Digest, Error, Result, Timestamp};
 
 use crate::error::told;
-use crate::layout::{is_upload_id, marked};
+use crate::layout::{WRITER, is_upload_id, marked};
 use crate::promote::{Manifests, Promote};
 use crate::shared::{Shared, modified};
 
@@ -21,7 +22,10 @@ use crate::shared::{Shared, modified};
 struct Folder {
     modified: Timestamp,
     size: u64,
+    pieces: usize,
     markers: Vec<Digest>,
+    /// Only who can be taken up has pieces that others replace.
+    has_writer: bool,
 }
 
 impl Folder {
@@ -29,13 +33,17 @@ impl Folder {
         self.modified = self.modified.max(modified(meta));
         match marked(name) {
             Some(digest) => self.markers.push(digest),
+            None if name == WRITER => self.has_writer = true,
             None if name.starts_with('_') => {}
-            None => self.size += meta.size,
+            None => {
+                self.size += meta.size;
+                self.pieces += 1;
+            }
         }
     }
 }
 
-/// Folders that nobody wrote to since then, and that are no blob's.
+/// Folders that nobody wrote to since then, and that are no blob's, or have more in them than the blob.
 pub(crate) fn list(shared: &Arc<Shared>, older_than: Timestamp) -> ItemStream<'static, PendingUpload> {
     let shared = Arc::clone(shared);
     let found = async move {
@@ -51,8 +59,13 @@ pub(crate) fn list(shared: &Arc<Shared>, older_than: Timestamp) -> ItemStream<'s
         let pending = stream::iter(folders).map(Ok).try_filter_map(move |(id, folder)| {
             let shared = Arc::clone(&shared);
             async move {
-                let is_blob = is_blob(&shared, &id, &folder.markers).await?;
-                Ok((!is_blob).then(|| PendingUpload::new(id, folder.modified, Some(folder.size))))
+                let blobs = blobs(&shared, &id, &folder.markers).await?;
+                if blobs.is_empty() {
+                    return Ok(Some(PendingUpload::new(id, folder.modified, Some(folder.size))));
+                }
+                let segments = if folder.has_writer { segments(&shared, &blobs).await? } else { None };
+                let has_more = segments.is_some_and(|segments| segments.len() < folder.pieces);
+                Ok(has_more.then(|| PendingUpload::new(id, folder.modified, None)))
             }
         });
         Ok::<_, Error>(pending)
@@ -60,31 +73,48 @@ pub(crate) fn list(shared: &Arc<Shared>, older_than: Timestamp) -> ItemStream<'s
     Box::pin(stream::once(found).try_flatten())
 }
 
-/// Whether one of the blobs that the markers name is made of this upload's pieces.
-async fn is_blob(shared: &Shared, id: &str, markers: &[Digest]) -> Result<bool> {
-    let Promote::Manifest(manifests) = &shared.promote else { return Ok(false) };
+/// Of the blobs that the markers name, those that are made of this upload's pieces.
+async fn blobs(shared: &Shared, id: &str, markers: &[Digest]) -> Result<Vec<Digest>> {
+    let Promote::Manifest(manifests) = &shared.promote else { return Ok(Vec::new()) };
+    let mut blobs = Vec::new();
     for digest in markers {
         let path = shared.layout.blob(digest);
         if manifests.upload_of(&path).await.map_err(|error| told(error, digest))?.as_deref() == Some(id) {
-            return Ok(true);
+            blobs.push(*digest);
         }
     }
-    Ok(false)
+    Ok(blobs)
 }
 
-/// Drops an upload's folder, unless it is a blob's.
+/// All that these blobs are made of, by their manifests; `None` if one does not say.
+async fn segments(shared: &Shared, blobs: &[Digest]) -> Result<Option<BTreeSet<Path>>> {
+    let Promote::Manifest(manifests) = &shared.promote else { return Ok(None) };
+    let mut all = BTreeSet::new();
+    for digest in blobs {
+        let segments = manifests.segments_of(&shared.layout.blob(digest)).await.map_err(|error| told(error, digest))?;
+        match segments {
+            Some(segments) if !segments.is_empty() => all.extend(segments),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(all))
+}
+
+/// Drops an upload's folder; if it is a blob's, only the pieces that the blob is not made of.
 pub(crate) async fn discard(shared: &Shared, id: &str) -> Result<()> {
     if !is_upload_id(id) {
         // Not a name that anything of ours can have, so nothing of that name is there.
         return Ok(());
     }
-    let objects = shared.folder(id).await?;
-    let name = |meta: &ObjectMeta| shared.layout.upload_of(&meta.location).map(|(_, name)| name.to_owned());
+    let mut objects: Vec<_> = shared.folder(id).await?.into_iter().map(|meta| meta.location).collect();
+    let name = |path: &Path| shared.layout.upload_of(path).map(|(_, name)| name.to_owned());
     let markers: Vec<_> = objects.iter().filter_map(name).filter_map(|name| marked(&name)).collect();
-    if is_blob(shared, id, &markers).await? {
-        return Ok(());
+    let blobs = blobs(shared, id, &markers).await?;
+    if !blobs.is_empty() {
+        let Some(segments) = segments(shared, &blobs).await? else { return Ok(()) };
+        objects.retain(|path| !segments.contains(path) && name(path).is_some_and(|name| !name.starts_with('_')));
     }
-    shared.delete(objects.into_iter().map(|meta| meta.location).collect()).await
+    shared.delete(objects).await
 }
 
 /// Deletes a blob that may be a manifest: it is gone at once, its pieces follow.

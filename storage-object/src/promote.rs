@@ -56,6 +56,13 @@ pub trait Manifests: Debug + Send + Sync {
     /// The upload that the object was made of; `None` if it is no manifest of ours, or not there.
     async fn upload_of(&self, path: &Path) -> object_store::Result<Option<String>>;
 
+    /// The segments that the object is made of; `None` if it is no manifest, or not there, or if that is not known: then nothing of its upload is ever deleted
+    /// while it is there.
+    async fn segments_of(&self, path: &Path) -> object_store::Result<Option<Vec<Path>>> {
+        let _ = path;
+        Ok(None)
+    }
+
     /// Deletes the object, and none of its segments.
     async fn delete_manifest(&self, path: &Path) -> object_store::Result<()>;
 }

@@ -13,16 +13,19 @@ pub(crate) async fn stat(shared: &Shared, digest: &Digest) -> Result<BlobInfo> {
     Ok(BlobInfo::new(*digest, meta.size).with_modified(modified(&meta)))
 }
 
+/// No blob has more bytes, and services that count with a sign refuse a range that says so.
+const LARGEST: u64 = i64::MAX.cast_unsigned();
+
 /// Opens a blob or a part of it, in one request.
 pub(crate) async fn read(shared: &Shared, digest: &Digest, options: &ReadOptions) -> Result<BlobReader> {
     let path = shared.layout.blob(digest);
     let range = match options.range {
         None => None,
-        Some(ByteRange::FromTo(first, None)) => Some(GetRange::Offset(first)),
-        Some(ByteRange::FromTo(first, Some(last))) if first <= last => Some(GetRange::Bounded(first..last.saturating_add(1))),
+        Some(ByteRange::FromTo(first, last)) if last.is_none_or(|last| first <= last && last >= LARGEST) => Some(GetRange::Offset(first)),
+        Some(ByteRange::FromTo(first, Some(last))) if first <= last => Some(GetRange::Bounded(first..last + 1)),
         // No service needs to be asked for no bytes at all.
         Some(ByteRange::Last(0) | ByteRange::FromTo(..)) => return Err(unsatisfiable(shared, digest, options).await),
-        Some(ByteRange::Last(n)) => Some(GetRange::Suffix(n)),
+        Some(ByteRange::Last(n)) => Some(GetRange::Suffix(n.min(LARGEST))),
     };
     let got = match shared.objects.get_opts(&path, GetOptions { range: range.clone(), ..GetOptions::default() }).await {
         Ok(got) => got,

@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) layout: Layout,
     pub(crate) budget: Budget,
     pub(crate) part_sizes: PartSizes,
-    /// Parts of one upload that are on their way at a time.
+    /// Parts of one upload that are on their way at a time, of the smallest; fewer of larger ones.
     pub(crate) parallel: usize,
     pub(crate) capabilities: Capabilities,
 }
@@ -74,6 +74,12 @@ pub(crate) fn modified(meta: &ObjectMeta) -> Timestamp {
 }
 
 impl Shared {
+    /// How many parts of this size are on their way at a time: an upload's memory does not grow as its parts do, until one alone is more.
+    pub(crate) fn at_once(&self, part: u64) -> usize {
+        let bytes = (self.parallel as u64).saturating_mul(self.part_sizes.first);
+        usize::try_from(bytes / part.max(1)).unwrap_or(usize::MAX).clamp(1, self.parallel.max(1))
+    }
+
     pub(crate) async fn put(&self, path: &Path, payload: PutPayload) -> Result<object_store::PutResult> {
         self.objects.put(path, payload).await.map_err(|error| told(error, path))
     }

@@ -1,6 +1,7 @@
 //! [`SwiftBlobStore`]: blobs in Swift.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use object_store::path::Path;
@@ -10,25 +11,50 @@ use registry_core::blob::{
 };
 use registry_core::{BlobStore, BlobUpload, Digest, Error, ErrorKind, Result, Timestamp};
 use storage_object::{Manifests, ObjectBlobStore, Segment};
+use tokio::sync::Mutex;
 
 use crate::client::{Call, Target};
-use crate::large;
 use crate::store::SwiftStore;
+use crate::{large, listing};
+
+/// How long it is believed that temporary URLs are good, or are not.
+const URLS_TRIED: Duration = Duration::from_secs(60);
 
 const TEMP_URL_KEY: http::HeaderName = http::HeaderName::from_static("x-account-meta-temp-url-key");
 
 /// A [`BlobStore`] in a Swift container. Made by [`SwiftBuilder`](crate::SwiftBuilder). Cheap to clone.
+///
+/// Temporary URLs are given out only while the service takes them: one is tried once a minute where any are asked for, since a client that is sent to a URL
+/// which is refused has no blob at all.
 ///
 /// A blob of one part is an object; a larger one is a manifest whose segments are under `_segments/<upload>/`.
 #[derive(Clone, Debug)]
 pub struct SwiftBlobStore {
     blobs: ObjectBlobStore,
     objects: SwiftStore,
+    /// When temporary URLs were tried last, and whether they are good.
+    urls: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl SwiftBlobStore {
     pub(crate) fn over(blobs: ObjectBlobStore, objects: SwiftStore) -> Self {
-        Self { blobs, objects }
+        Self { blobs, objects, urls: Arc::default() }
+    }
+
+    /// Whether temporary URLs let their holders in, as they were found to lately.
+    async fn has_urls(&self) -> bool {
+        let mut tried = self.urls.lock().await;
+        match *tried {
+            Some((at, good)) if at.elapsed() < URLS_TRIED => good,
+            _ => {
+                let outcome = self.objects.try_temp_url().await;
+                if let Err(error) = &outcome {
+                    tracing::warn!(%error, "no temporary URLs are given out");
+                }
+                *tried = Some((Instant::now(), outcome.is_ok()));
+                outcome.is_ok()
+            }
+        }
     }
 
     /// Tells the account the key that temporary URLs are signed with, as `swift post -m Temp-URL-Key:…` does. Its second key, if there is one, stays.
@@ -39,7 +65,9 @@ impl SwiftBlobStore {
             return Err(Error::new(ErrorKind::Unsupported, "there is no temp_url_key"));
         };
         let call = Call::new(http::Method::POST, Target::Account).header(TEMP_URL_KEY, key.reveal());
-        self.objects.client.send(&call).await.map(drop).map_err(|failure| failure.error)
+        self.objects.client.send(&call).await.map_err(|failure| failure.error)?;
+        *self.urls.lock().await = None;
+        Ok(())
     }
 }
 
@@ -47,12 +75,19 @@ impl SwiftBlobStore {
 impl Manifests for SwiftStore {
     async fn put_manifest(&self, path: &Path, segments: &[Segment], upload: &str) -> object_store::Result<()> {
         let segments: Vec<_> = segments.iter().map(|segment| (&segment.path, segment.size, segment.e_tag.as_str())).collect();
-        let put = large::put_manifest(&self.client, path, &segments, upload, Default::default()).await;
+        let size = segments.iter().map(|(_, size, _)| size).sum::<u64>();
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, listing::type_with_size(size));
+        let put = large::put_manifest(&self.client, path, &segments, upload, headers).await;
         put.map(drop).map_err(|failure| failure.told(path.as_ref()))
     }
 
     async fn upload_of(&self, path: &Path) -> object_store::Result<Option<String>> {
         large::upload_of(&self.client, path).await.map_err(|failure| failure.told(path.as_ref()))
+    }
+
+    async fn segments_of(&self, path: &Path) -> object_store::Result<Option<Vec<Path>>> {
+        large::segments_of(&self.client, path).await.map_err(|failure| failure.told(path.as_ref()))
     }
 
     async fn delete_manifest(&self, path: &Path) -> object_store::Result<()> {
@@ -105,6 +140,9 @@ impl BlobStore for SwiftBlobStore {
     }
 
     async fn download_url(&self, method: &http::Method, digest: &Digest, options: DownloadOptions) -> Result<Option<http::Uri>> {
+        if self.objects.temp_url_key.is_some() && !self.has_urls().await {
+            return Ok(None);
+        }
         self.blobs.download_url(method, digest, options).await
     }
 
@@ -125,7 +163,18 @@ impl BlobStore for SwiftBlobStore {
     }
 
     async fn probe(&self) -> ProbeReport {
-        self.blobs.probe().await
+        let mut report = self.blobs.probe().await;
+        if report.failure().is_none() {
+            let start = Instant::now();
+            let clock = self.objects.try_clock().await;
+            report.push("clock", start.elapsed(), clock);
+        }
+        if report.failure().is_none() && self.objects.temp_url_key.is_some() {
+            let start = Instant::now();
+            let url = self.objects.try_temp_url().await;
+            report.push("temporary URL", start.elapsed(), url);
+        }
+        report
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -110,6 +110,22 @@ pub(crate) fn encoded(container: &str, object: Option<&str>) -> String {
     }
 }
 
+/// What has been tried for one request.
+#[derive(Debug)]
+struct Tries {
+    began: Instant,
+    failed: u32,
+    /// Whom the last one was made as.
+    session: Option<Arc<Session>>,
+    was_refused: bool,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { began: Instant::now(), failed: 0, session: None, was_refused: false }
+    }
+}
+
 /// When a body, or an answer, moved last.
 #[derive(Debug)]
 struct Movement {
@@ -174,31 +190,60 @@ impl Client {
 
     /// Sends the request, again if that may help, until it succeeds. The answer's body is yet to be read.
     pub(crate) async fn send(&self, call: &Call<'_>) -> Result<reqwest::Response, Failure> {
-        let began = Instant::now();
-        let is_large = call.body.as_ref().is_some_and(|body| body.content_length() > LARGE);
-        let mut session = self.auth.session(is_large).await?;
-        let mut was_refused = false;
-        for attempt in 0.. {
-            let failure = match self.attempt(&session, call).await {
+        let mut tries = Tries::new();
+        loop {
+            match self.try_once(call, &mut tries).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            // A token may have been revoked. If a new one is refused too, it is no use.
-            if failure.status == Some(StatusCode::UNAUTHORIZED) && !was_refused {
-                was_refused = true;
-                session = self.auth.instead_of(&session).await?;
-                continue;
+                Err(failure) => self.pause(failure, &mut tries).await?,
             }
-            let asked = failure.error.retry_after();
-            let pause = asked.unwrap_or_else(|| jittered(Duration::from_millis(100) * 2_u32.saturating_pow(attempt).min(64)));
-            if !failure.is_passing() || attempt >= self.patience.retries || began.elapsed() + pause > self.patience.budget {
-                return Err(failure);
-            }
-            tracing::debug!(error = %failure.error, ?pause, "a request to Swift is sent again");
-            tokio::time::sleep(pause).await;
-            session = self.auth.session(is_large).await?;
         }
-        Err(Failure::new(ErrorKind::Internal, "no attempt was made"))
+    }
+
+    /// The same with all of the answer's body, which is a short one: if that breaks off, the request is sent again too.
+    pub(crate) async fn fetch(&self, call: &Call<'_>, what: &str) -> Result<Bytes, Failure> {
+        let mut tries = Tries::new();
+        loop {
+            let fetched = match self.try_once(call, &mut tries).await {
+                Ok(answer) => self.body(answer, what).await,
+                Err(failure) => Err(failure),
+            };
+            match fetched {
+                Ok(body) => return Ok(body),
+                Err(failure) => self.pause(failure, &mut tries).await?,
+            }
+        }
+    }
+
+    async fn try_once(&self, call: &Call<'_>, tries: &mut Tries) -> Result<reqwest::Response, Failure> {
+        let is_large = call.body.as_ref().is_some_and(|body| body.content_length() > LARGE);
+        let session = tries.session.insert(self.auth.session(is_large).await?);
+        self.attempt(session, call).await
+    }
+
+    /// Waits until it may be tried again; the failure, if that is no use.
+    async fn pause(&self, mut failure: Failure, tries: &mut Tries) -> Result<(), Failure> {
+        // A token may have been revoked. If a new one is refused too, it is no use.
+        if failure.status == Some(StatusCode::UNAUTHORIZED)
+            && !tries.was_refused
+            && let Some(session) = &tries.session
+        {
+            match self.auth.instead_of(session).await {
+                Ok(_) => {
+                    tries.was_refused = true;
+                    return Ok(());
+                }
+                Err(no_token) => failure = no_token,
+            }
+        }
+        let asked = failure.error.retry_after();
+        let pause = asked.unwrap_or_else(|| jittered(Duration::from_millis(100) * 2_u32.saturating_pow(tries.failed).min(64)));
+        if !failure.is_passing() || tries.failed >= self.patience.retries || tries.began.elapsed() + pause > self.patience.budget {
+            return Err(failure);
+        }
+        tries.failed += 1;
+        tracing::debug!(error = %failure.error, ?pause, "a request to Swift is sent again");
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 
     async fn attempt(&self, session: &Session, call: &Call<'_>) -> Result<reqwest::Response, Failure> {

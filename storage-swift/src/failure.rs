@@ -25,6 +25,8 @@ impl Failure {
             404 => ErrorKind::NotFound,
             401 | 403 => ErrorKind::Denied,
             409 | 412 => ErrorKind::Conflict,
+            // Of an account or a container, by Swift's middleware and by RadosGW.
+            413 if detail.to_ascii_lowercase().contains("quota") => ErrorKind::StorageFull,
             413 => ErrorKind::TooLarge,
             416 => ErrorKind::RangeInvalid,
             // What arrived is not what was sent; sending it again may do.
@@ -40,6 +42,11 @@ impl Failure {
             message.push_str(": ");
             message.extend(detail.chars().take(300));
         }
+        if status == StatusCode::FORBIDDEN {
+            message.push_str(
+                ": this user may not; to write it needs a role like member in the project, or a place in the container's write list",
+            );
+        }
         if let Some(id) = trans_id {
             message.push_str(&format!(" (transaction {id})"));
         }
@@ -52,7 +59,15 @@ impl Failure {
 
     /// No answer came.
     pub(crate) fn transport(what: &str, source: reqwest::Error) -> Self {
+        let host = source.url().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         let source = source.without_url();
+        let why = innermost(&source);
+        if let Some(trouble) = tls_trouble(&why, "storage_url") {
+            return Self {
+                status: None,
+                error: Error::new(ErrorKind::Unavailable, format!("{what}: {host}: {trouble}")).with_source(source),
+            };
+        }
         let (kind, how) = if source.is_timeout() {
             (ErrorKind::TimedOut, "no connection in time")
         } else if source.is_connect() {
@@ -60,7 +75,6 @@ impl Failure {
         } else {
             (ErrorKind::Unavailable, "the connection broke")
         };
-        let why = innermost(&source);
         Self { status: None, error: Error::new(kind, format!("{what}: {how}: {why}")).with_source(source) }
     }
 
@@ -100,4 +114,25 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+/// What TLS does not like, and what to do about it; `None` if it is not about TLS. `setting` has the address.
+pub(crate) fn tls_trouble(why: &str, setting: &str) -> Option<String> {
+    let says = |text| why.contains(text);
+    let trouble = if says("certificate expired") {
+        "its certificate has expired, or this machine's clock is wrong".to_owned()
+    } else if says("certificate not valid yet") {
+        "its certificate is not valid yet, or this machine's clock is wrong".to_owned()
+    } else if says("not valid for name") {
+        format!("its certificate is for another name ({why}); set {setting} to one that the certificate has")
+    } else if says("CertificateRequired") || says("certificate required") {
+        "it asks for a certificate: set client_cert_file and client_key_file".to_owned()
+    } else if says("peer certificate") || says("UnknownIssuer") {
+        format!("its certificate is not trusted ({why}); set ca_file to the certificate of its CA")
+    } else if says("corrupt message of type InvalidContentType") || says("tls handshake eof") {
+        format!("there is no TLS ({why}); if host and port are right, {setting} begins with http:// instead of https://")
+    } else {
+        return None;
+    };
+    Some(trouble)
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use object_store::path::Path;
 use object_store::{PutPayload, PutResult};
 use registry_core::ErrorKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client::{Call, Client, e_tag};
 use crate::failure::Failure;
@@ -73,6 +73,27 @@ pub(crate) async fn upload_of(client: &Client, path: &Path) -> Result<Option<Str
     }
 }
 
+/// The segments that a large object is made of; `None` if it is no large object, or not there, or has some of another container.
+///
+/// <https://docs.openstack.org/api-ref/object-store/#get-object-content-and-metadata>: asked for it, the manifest itself is the answer.
+pub(crate) async fn segments_of(client: &Client, path: &Path) -> Result<Option<Vec<Path>>, Failure> {
+    #[derive(Deserialize)]
+    struct Listed {
+        name: String,
+    }
+    let answer = match client.send(&Call::object(Method::GET, path).query("multipart-manifest", "get")).await {
+        Ok(answer) if is_manifest(answer.headers()) => answer,
+        Ok(_) => return Ok(None),
+        Err(failure) if failure.is_missing() => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let json = client.body(answer, &format!("GET the manifest {path}")).await?;
+    let unreadable = |error| Failure::new(ErrorKind::Internal, format!("the manifest {path} cannot be read: {error}"));
+    let listed: Vec<Listed> = serde_json::from_slice(&json).map_err(unreadable)?;
+    let own = format!("/{}/", client.container);
+    Ok(listed.iter().map(|segment| Path::parse(segment.name.strip_prefix(&own)?).ok()).collect())
+}
+
 pub(crate) fn is_manifest(headers: &HeaderMap) -> bool {
     headers.get(IS_MANIFEST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
@@ -85,6 +106,5 @@ pub(crate) async fn delete_whole(client: &Client, path: &Path) -> Result<(), Fai
         return client.send(&Call::object(Method::DELETE, path)).await.map(drop);
     }
     let call = Call::object(Method::DELETE, path).query("multipart-manifest", "delete").header(ACCEPT, "application/json");
-    let answer = client.send(&call).await?;
-    Verdict::read(&client.body(answer, &what).await?, &what)
+    Verdict::read(&client.fetch(&call, &what).await?, &what)
 }

@@ -44,6 +44,7 @@ mod info;
 mod large;
 mod listing;
 mod objects;
+mod probe;
 mod store;
 mod tempurl;
 

@@ -7,7 +7,7 @@ use chrono::NaiveDateTime;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use object_store::path::Path;
 use object_store::{ListResult, ObjectMeta, PutPayload};
 use registry_core::ErrorKind;
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 #[serde(untagged)]
 pub(crate) enum Entry {
     Folder { subdir: String },
-    Object { name: String, bytes: u64, hash: Option<String>, last_modified: String, slo_etag: Option<String> },
+    Object { name: String, bytes: u64, hash: Option<String>, last_modified: String, slo_etag: Option<String>, content_type: Option<String> },
 }
 
 impl Entry {
@@ -32,14 +32,28 @@ impl Entry {
     }
 
     fn meta(self) -> Option<ObjectMeta> {
-        let Self::Object { name, bytes, hash, last_modified, slo_etag } = self else { return None };
+        let Self::Object { name, bytes, hash, last_modified, slo_etag, content_type } = self else { return None };
         // Names that others gave may be none that a path can have; nothing of ours is among them.
         let location = Path::parse(&name).ok()?;
         let last_modified = last_modified.trim_end_matches('Z');
         let last_modified = NaiveDateTime::parse_from_str(last_modified, "%Y-%m-%dT%H:%M:%S%.f").ok()?.and_utc();
         let e_tag = slo_etag.or(hash).map(|tag| tag.trim_matches('"').to_owned());
-        Some(ObjectMeta { location, last_modified, size: bytes, e_tag, version: None })
+        let size = content_type.as_deref().and_then(size_in).unwrap_or(bytes);
+        Some(ObjectMeta { location, last_modified, size, e_tag, version: None })
     }
+}
+
+/// The parameter of a content type that tells the size of a large object: RadosGW lists such a one with the size of its manifest.
+const SIZE: &str = "; blob-size=";
+
+/// The content type of a large object of so many bytes.
+pub(crate) fn type_with_size(size: u64) -> HeaderValue {
+    let text = format!("application/octet-stream{SIZE}{size}");
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}
+
+fn size_in(content_type: &str) -> Option<u64> {
+    content_type.split_once(SIZE)?.1.parse().ok()
 }
 
 /// One page of names that begin with `prefix`, behind `marker`.
@@ -51,8 +65,7 @@ async fn page(client: &Client, prefix: &str, marker: &str, by_folder: bool) -> R
             call = call.query(name, value);
         }
     }
-    let answer = client.send(&call).await?;
-    let body = client.body(answer, "listing the container").await?;
+    let body = client.fetch(&call, "listing the container").await?;
     if body.is_empty() {
         return Ok(Vec::new());
     }
@@ -164,8 +177,7 @@ pub(crate) async fn delete_plain(client: &Client, paths: &[Path], max_bulk: usiz
         let names: String = some.iter().map(|path| encoded(&client.container, Some(path.as_ref())) + "\n").collect();
         let mut call = Call::new(Method::POST, Target::Account).query("bulk-delete", "").body(PutPayload::from(names));
         call = call.header(CONTENT_TYPE, "text/plain").header(ACCEPT, "application/json");
-        let answer = client.send(&call).await?;
-        Verdict::read(&client.body(answer, "deleting objects").await?, "deleting objects")?;
+        Verdict::read(&client.fetch(&call, "deleting objects").await?, "deleting objects")?;
     }
     Ok(())
 }

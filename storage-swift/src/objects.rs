@@ -1,6 +1,7 @@
 //! Objects: put, get, head, delete, copy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -25,8 +26,11 @@ const META: &str = "x-object-meta-";
 /// From here on a hash is not made on the threads that serve everybody.
 const LONG: usize = 256 << 10;
 
-/// How often a read goes on after its connection broke, if nothing came in between.
+/// How often a read goes on after its connection broke, if less than [`PROGRESS`] came in between.
 const RESUMES: u32 = 3;
+
+/// Bytes for which it is worth going on as if nothing had happened.
+const PROGRESS: u64 = 64 << 10;
 
 /// The MD5 of a payload in hex: what Swift compares what arrived with. <https://docs.openstack.org/api-ref/object-store/#create-or-replace-object>
 pub(crate) async fn md5_of(payload: &PutPayload) -> Result<String, Failure> {
@@ -179,24 +183,36 @@ pub(crate) async fn get(client: &Arc<Client>, path: &Path, options: GetOptions) 
     }
     let answer = match client.send(&call).await {
         // A server that opens an object just when it is replaced finds the old one's file gone, and says 404.
-        Err(failure) if failure.is_missing() => client.send(&call).await?,
-        answer => answer?,
+        Err(failure) if failure.is_missing() => client.send(&call).await,
+        answer => answer,
     };
+    let answer = answer.map_err(of_read)?;
     let (meta, range) = meta_of(path, answer.headers())?;
     let attributes = attributes_of(answer.headers());
     let stream = if options.head {
         stream::empty().boxed()
     } else {
-        let part = Part { path: path.clone(), e_tag: meta.e_tag.clone(), next: range.start, end: range.end };
+        let part = Part { path: path.clone(), e_tag: meta.e_tag.clone(), begin: range.start, next: range.start, end: range.end };
         body(Arc::clone(client), answer, part)
     };
     Ok(GetResult { payload: GetResultPayload::Stream(stream), meta, range, attributes, extensions: Default::default() })
+}
+
+/// A read that found a conflict is one of a large object that lacks a segment, or has one that is not the manifest's.
+fn of_read(failure: Failure) -> Failure {
+    if failure.status != Some(http::StatusCode::CONFLICT) {
+        return failure;
+    }
+    let message = format!("{}: a segment of it is missing, or is another than it was", failure.error.message());
+    Failure { status: failure.status, error: registry_core::Error::new(ErrorKind::Corrupt, message) }
 }
 
 /// What is yet to be read.
 struct Part {
     path: Path,
     e_tag: Option<String>,
+    /// Where the answer begins that is being read.
+    begin: u64,
     next: u64,
     end: u64,
 }
@@ -226,40 +242,47 @@ fn body(client: Arc<Client>, answer: reqwest::Response, part: Part) -> BoxStream
 impl Body {
     async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            let failure = match self.chunk().await {
-                Ok(chunk) => return Ok(chunk),
+            if self.part.next >= self.part.end {
+                return Ok(None);
+            }
+            let answer = match &mut self.answer {
+                Some(answer) => answer,
+                // If that fails, enough has been tried.
+                none => none.insert(self.part.open(&self.client).await?),
+            };
+            let failure = match self.part.chunk(answer, self.client.patience.idle).await {
+                Ok(chunk) => return Ok(Some(chunk)),
                 Err(failure) => failure,
             };
             self.answer = None;
-            self.failures += 1;
+            self.failures = if self.part.next - self.part.begin >= PROGRESS { 1 } else { self.failures + 1 };
             if self.failures > RESUMES || !failure.is_passing() {
                 return Err(failure);
             }
             tracing::debug!(path = %self.part.path, at = self.part.next, error = %failure.error, "goes on with a read whose connection broke");
         }
     }
+}
 
-    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let Part { path, e_tag, next, end } = &mut self.part;
-        if *next >= *end {
-            return Ok(None);
+impl Part {
+    /// An answer that has what is yet to be read.
+    async fn open(&mut self, client: &Client) -> Result<reqwest::Response, Failure> {
+        let Self { path, e_tag, begin, next, end } = self;
+        let mut call = Call::object(Method::GET, path).header(RANGE, &format!("bytes={next}-{}", *end - 1));
+        if let Some(e_tag) = e_tag {
+            call = call.header(IF_MATCH, &quoted(e_tag));
         }
-        let answer = match &mut self.answer {
-            Some(answer) => answer,
-            none => {
-                let mut call = Call::object(Method::GET, path).header(RANGE, &format!("bytes={next}-{}", *end - 1));
-                if let Some(e_tag) = e_tag {
-                    call = call.header(IF_MATCH, &quoted(e_tag));
-                }
-                let answer = self.client.send(&call).await?;
-                let (_, range) = meta_of(path, answer.headers())?;
-                if range != (*next..*end) {
-                    return Err(Failure::new(ErrorKind::Internal, format!("{path}: another range came than was asked for")));
-                }
-                none.insert(answer)
-            }
-        };
-        let idle = self.client.patience.idle;
+        let answer = client.send(&call).await.map_err(of_read)?;
+        let (_, range) = meta_of(path, answer.headers())?;
+        if range != (*next..*end) {
+            return Err(Failure::new(ErrorKind::Internal, format!("{path}: another range came than was asked for")));
+        }
+        *begin = *next;
+        Ok(answer)
+    }
+
+    async fn chunk(&mut self, answer: &mut reqwest::Response, idle: Duration) -> Result<Bytes, Failure> {
+        let Self { path, next, end, .. } = self;
         let chunk = match tokio::time::timeout(idle, answer.chunk()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => {
@@ -272,10 +295,7 @@ impl Body {
         if *next > *end {
             return Err(Failure::new(ErrorKind::Corrupt, format!("{path}: more bytes came than were announced")));
         }
-        if !chunk.is_empty() {
-            self.failures = 0;
-        }
-        Ok(Some(chunk))
+        Ok(chunk)
     }
 }
 

@@ -60,11 +60,8 @@ impl SwiftStore {
         self.info
             .get_or_try_init(|| async {
                 let call = Call::new(Method::GET, Target::Info);
-                match self.client.send(&call).await {
-                    Ok(answer) => {
-                        let body = self.client.body(answer, "GET /info").await?;
-                        Ok(Info::parse(&body).unwrap_or_default())
-                    }
+                match self.client.fetch(&call, "GET /info").await {
+                    Ok(body) => Ok(Info::parse(&body).unwrap_or_default()),
                     Err(failure) if failure.status.is_some() && !failure.is_passing() => Ok(Info::default()),
                     Err(failure) => Err(failure),
                 }

@@ -35,7 +35,13 @@ fn signature(digest: Digest, key: &str, method: &Method, expires: u64, path: &st
 }
 
 impl SwiftStore {
-    async fn temp_url(&self, method: Method, path: &Path, expires_in: Duration, query: &[(String, String)]) -> Result<Url, Failure> {
+    pub(crate) async fn temp_url(
+        &self,
+        method: Method,
+        path: &Path,
+        expires_in: Duration,
+        query: &[(String, String)],
+    ) -> Result<Url, Failure> {
         let Some(key) = &self.temp_url_key else {
             return Err(Failure::new(ErrorKind::Unsupported, "there is no temp_url_key to sign URLs with"));
         };

@@ -9,8 +9,9 @@ use replication::PlacementLedger;
 use replication::ZoneId;
 use replication::ledger::{Claim, Commit, Outcome, ZoneRecord};
 
+use crate::Arguments;
+use crate::measure::{Result, Spread};
 use crate::world::World;
-use crate::{Arguments, Result, Spread};
 
 /// Claims that are timed at each size.
 const CLAIMS: usize = 100;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use registry_core::BlobStore as _;
 use registry_core::blob::WriteOptions;
 
+use crate::Arguments;
+use crate::measure::{Result, Spread, forget_peak, peak};
 use crate::world::{Content, World};
-use crate::{Arguments, Result, Spread};
 
 /// The pipe that it is compared with: it reads, hashes and writes, each in a process of its own.
 const PIPE: &str = r#"set -euo pipefail; curl -s "file://$1" | tee >(sha256sum >"$2.sum") | curl -s -T- "file://$2"; while ! [ -s "$2.sum" ]; do sleep 0.001; done"#;
@@ -61,19 +62,11 @@ async fn replicate(world: &World, content: &Content) -> Result<Duration> {
     Ok(took)
 }
 
-/// The most memory that the process ever had, in MiB.
-fn peak() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    let kib: f64 = line.split_whitespace().nth(1).ok_or("no number after VmHWM")?.parse()?;
-    Ok(kib / 1024.0)
-}
-
 /// Copies ever larger blobs; the peak must not follow.
 pub(crate) async fn memory(arguments: &Arguments) -> Result<()> {
     println!("| copied blob, MiB | peak memory of the process, MiB |\n|---|---|");
     for mib in [1, 16, 64, 256, 1024, 4096].into_iter().filter(|mib| *mib <= arguments.mib * 4) {
-        std::fs::write("/proc/self/clear_refs", "5")?;
+        forget_peak()?;
         let world = World::new(&arguments.folder).await?;
         replicate(&world, &Content::new(mib, mib << 20)).await?;
         println!("| {mib} | {:.1} |", peak()?);

@@ -10,16 +10,15 @@
 mod claim;
 mod copy;
 mod many;
+#[path = "../measure.rs"]
+mod measure;
 mod world;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// What goes wrong here ends the program; nobody branches on it.
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use crate::measure::Result;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,25 +78,4 @@ async fn main() -> Result<()> {
         claim::measure(&arguments).await?;
     }
     Ok(())
-}
-
-/// Median, smallest and largest of some times.
-pub(crate) struct Spread(Vec<Duration>);
-
-impl Spread {
-    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        Self(times)
-    }
-
-    pub(crate) fn median(&self) -> Duration {
-        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = |at: Option<&Duration>| at.copied().unwrap_or_default().as_secs_f64();
-        write!(f, "{:.3} ({:.3}–{:.3})", self.median().as_secs_f64(), seconds(self.0.first()), seconds(self.0.last()))
-    }
 }

@@ -7,8 +7,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use registry_core::BlobStore as _;
 use registry_core::blob::WriteOptions;
 
+use crate::Arguments;
+use crate::measure::{Result, Spread};
 use crate::world::{Content, World};
-use crate::{Arguments, Result, Spread};
 
 const SMALL: u64 = 1_000;
 const LARGE: u64 = 10;

@@ -8,7 +8,7 @@ use registry_core::{BlobStore, Digest, Hasher};
 use replication::{Closest, Options, PlacementLedger, ReplicatedStore, Zone};
 use storage_fs::FsBlobStore;
 
-use crate::Result;
+use crate::measure::Result;
 
 /// Two directories and a ledger on SQLite, gone when dropped.
 pub(crate) struct World {

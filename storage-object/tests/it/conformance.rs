@@ -10,8 +10,10 @@ use object_store::{ObjectStoreExt as _, PutPayload};
 use registry_core::testing::blob_store::{self, Fixture};
 use storage_object::{Budget, CopyParts, ObjectBlobStore, Promote};
 
-fn fixture(configure: impl Fn(Arc<InMemory>) -> ObjectBlobStore + Send + Sync + 'static) -> Fixture {
-    let memory = Arc::new(InMemory::new());
+use crate::slo::Slo;
+
+fn fixture<S: Default + Send + Sync + 'static>(configure: impl Fn(Arc<S>) -> ObjectBlobStore + Send + Sync + 'static) -> Fixture {
+    let memory = Arc::new(S::default());
     let store = configure(Arc::clone(&memory));
     let configure = Arc::new(configure);
     Fixture::new(Arc::new(store)).with_reopen(move || {
@@ -22,12 +24,12 @@ fn fixture(configure: impl Fn(Arc<InMemory>) -> ObjectBlobStore + Send + Sync + 
 
 #[tokio::test]
 async fn a_store_as_it_is_by_default_conforms() {
-    blob_store::check(|| async { fixture(|memory| ObjectBlobStore::builder(memory).build()) }).await;
+    blob_store::check(|| async { fixture(|memory: Arc<InMemory>| ObjectBlobStore::builder(memory).build()) }).await;
 }
 
 #[tokio::test]
 async fn a_store_in_a_folder_with_small_parts_and_little_memory_conforms() {
-    let configure = |memory| {
+    let configure = |memory: Arc<InMemory>| {
         let budget = Budget::new(1 << 20);
         ObjectBlobStore::builder(memory).with_storage_path("/a/folder/").with_part_size(100_000).with_budget(budget).build()
     };
@@ -36,8 +38,9 @@ async fn a_store_in_a_folder_with_small_parts_and_little_memory_conforms() {
 
 #[tokio::test]
 async fn a_store_that_copies_only_little_conforms() {
-    let configure =
-        |memory| ObjectBlobStore::builder(memory).with_part_size(300_000).with_promote(Promote::Copy { limit: 1_000_000 }).build();
+    let configure = |memory: Arc<InMemory>| {
+        ObjectBlobStore::builder(memory).with_part_size(300_000).with_promote(Promote::Copy { limit: 1_000_000 }).build()
+    };
     blob_store::check(move || async move { fixture(configure) }).await;
 }
 
@@ -61,6 +64,15 @@ async fn a_store_that_copies_parts_conforms() {
     let configure = |memory: Arc<InMemory>| {
         let parts = Arc::new(Joiner(Arc::clone(&memory)));
         ObjectBlobStore::builder(memory).with_part_size(300_000).with_promote(Promote::PartCopy { limit: 1_000_000, parts }).build()
+    };
+    blob_store::check(move || async move { fixture(configure) }).await;
+}
+
+#[tokio::test]
+async fn a_store_whose_blobs_are_manifests_conforms() {
+    let configure = |memory: Arc<Slo>| {
+        let manifests = Promote::Manifest(Arc::clone(&memory) as _);
+        ObjectBlobStore::builder(memory).with_storage_path("a/folder").with_part_size(300_000).with_promote(manifests).build()
     };
     blob_store::check(move || async move { fixture(configure) }).await;
 }

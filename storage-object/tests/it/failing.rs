@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::memory::InMemory;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+use storage_object::{Manifests, Segment};
+
+use crate::slo::Slo;
 
 /// How a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +28,21 @@ pub(crate) enum How {
     After,
 }
 
-/// A store in memory. One of its requests, counted from when it was armed, fails.
+fn failure() -> Error {
+    Error::Generic { store: "Failing", source: "a failure was injected".into() }
+}
+
+/// A store in memory, with manifests. One of its requests, counted from when it was armed, fails.
 #[derive(Debug)]
 pub(crate) struct Failing {
-    inner: InMemory,
+    pub(crate) inner: Slo,
     calls: AtomicU64,
     fails: AtomicU64,
     how: std::sync::Mutex<How>,
 }
 
 impl Failing {
-    pub(crate) fn new(inner: InMemory) -> Self {
+    pub(crate) fn new(inner: Slo) -> Self {
         Self { inner, calls: AtomicU64::new(0), fails: AtomicU64::new(u64::MAX), how: std::sync::Mutex::new(How::Before) }
     }
 
@@ -55,12 +61,11 @@ impl Failing {
     async fn call<T>(&self, request: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let fails = self.calls.fetch_add(1, Ordering::SeqCst) == self.fails.load(Ordering::SeqCst);
         let how = *self.how.lock().unwrap();
-        let failure = || Err(Error::Generic { store: "Failing", source: "a failure was injected".into() });
         if fails && how == How::Before {
-            return failure();
+            return Err(failure());
         }
         let outcome = request.await;
-        if fails && outcome.is_ok() { failure() } else { outcome }
+        if fails && outcome.is_ok() { Err(failure()) } else { outcome }
     }
 }
 
@@ -94,7 +99,6 @@ impl ObjectStore for Failing {
         if !fails {
             return self.inner.delete_stream(locations);
         }
-        let failure = || Error::Generic { store: "Failing", source: "a failure was injected".into() };
         match *self.how.lock().unwrap() {
             How::Before => locations.map_ok(|path| path).and_then(move |_| std::future::ready(Err(failure()))).boxed(),
             How::After => self.inner.delete_stream(locations).and_then(move |_| std::future::ready(Err(failure()))).boxed(),
@@ -102,7 +106,8 @@ impl ObjectStore for Failing {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let fails = self.calls.fetch_add(1, Ordering::SeqCst) == self.fails.load(Ordering::SeqCst);
+        if fails { stream::iter([Err(failure())]).boxed() } else { self.inner.list(prefix) }
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -148,7 +153,27 @@ impl MultipartStore for Failing {
     }
 }
 
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Manifests for Failing {
+    async fn put_manifest(&self, path: &Path, segments: &[Segment], upload: &str) -> Result<()> {
+        self.call(self.inner.put_manifest(path, segments, upload)).await
+    }
+
+    async fn upload_of(&self, path: &Path) -> Result<Option<String>> {
+        self.call(self.inner.upload_of(path)).await
+    }
+
+    async fn segments_of(&self, path: &Path) -> Result<Option<Vec<Path>>> {
+        self.call(self.inner.segments_of(path)).await
+    }
+
+    async fn delete_manifest(&self, path: &Path) -> Result<()> {
+        self.call(self.inner.delete_manifest(path)).await
+    }
+}
+
 /// A shared one.
 pub(crate) fn failing() -> Arc<Failing> {
-    Arc::new(Failing::new(InMemory::new()))
+    Arc::new(Failing::new(Slo::default()))
 }

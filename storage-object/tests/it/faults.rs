@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::ObjectStore as _;
 use object_store::memory::InMemory;
+use object_store::path::Path;
 use registry_core::blob::{BlobUpload, ResumeOptions, WriteOptions};
 use registry_core::testing::Rng;
 use registry_core::{BlobStore, BlobStoreExt as _, Digest, ErrorKind, Result, Timestamp};
-use storage_object::{ObjectBlobStore, Promote};
+use storage_object::{Manifests as _, ObjectBlobStore, Promote};
 
 use crate::failing::{Failing, How, failing};
 
@@ -19,8 +21,18 @@ fn content(len: usize) -> (Digest, Bytes) {
     (Digest::sha256(&bytes), bytes)
 }
 
-fn store(objects: &Arc<Failing>) -> ObjectBlobStore {
-    let promote = Promote::Copy { limit: 35_000 };
+/// How bytes get to their place.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Copy,
+    Manifest,
+}
+
+fn store(objects: &Arc<Failing>, by: By) -> ObjectBlobStore {
+    let promote = match by {
+        By::Copy => Promote::Copy { limit: 35_000 },
+        By::Manifest => Promote::Manifest(Arc::clone(objects) as _),
+    };
     ObjectBlobStore::builder(Arc::clone(objects)).with_part_size(PART).with_promote(promote).build()
 }
 
@@ -38,8 +50,8 @@ async fn is_whole_or_not_there(store: &ObjectBlobStore, (digest, bytes): &(Diges
     }
 }
 
-/// What is left can be cleaned up, and that takes nothing away.
-async fn clean_up(store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
+/// What is left can be cleaned up, and that takes nothing away: then no piece is there but those of the blob.
+async fn clean_up(objects: &Failing, store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
     let there = is_whole_or_not_there(store, blob).await;
     let end_of_time = Timestamp::from_millis(253_402_300_799_000);
     let left: Vec<_> = store.uploads(end_of_time).try_collect().await.unwrap();
@@ -48,17 +60,46 @@ async fn clean_up(store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
     }
     let left: Vec<_> = store.uploads(end_of_time).try_collect().await.unwrap();
     assert!(left.is_empty(), "{left:?}");
+    let segments = segments(objects).await;
+    let staged = [Path::from("_uploads"), Path::from("_segments")].map(|folder| objects.inner.list(Some(&folder)));
+    let pieces: Vec<_> = stream::iter(staged).flatten().map_ok(|meta| meta.location).try_collect().await.unwrap();
+    let stray: Vec<_> = pieces.iter().filter(|path| !path.filename().unwrap().starts_with('_') && !segments.contains(path)).collect();
+    assert!(stray.is_empty(), "{stray:?} of {pieces:?}");
     assert_eq!(is_whole_or_not_there(store, blob).await, there);
+}
+
+/// When the blob is deleted, nothing of it is left.
+async fn ends_empty(objects: &Failing, store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
+    clean_up(objects, store, blob).await;
+    store.delete(&blob.0).await.unwrap();
+    clean_up(objects, store, blob).await;
+    let left: Vec<_> = objects.inner.list(None).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+/// The segments of all blobs.
+async fn segments(objects: &Failing) -> Vec<Path> {
+    let blobs: Vec<_> = objects.inner.list(Some(&Path::from("blobs"))).try_collect().await.unwrap();
+    let mut segments = Vec::new();
+    for blob in blobs {
+        segments.extend(objects.inner.segments_of(&blob.location).await.unwrap().unwrap_or_default());
+    }
+    segments
 }
 
 #[tokio::test]
 async fn a_put_any_of_whose_requests_fails_is_whole_or_not_there_and_can_be_repeated() {
+    put_with_failures(By::Copy).await;
+    put_with_failures(By::Manifest).await;
+}
+
+async fn put_with_failures(by: By) {
     for len in [0, 5_000, 10_000, 10_001, 48_000] {
         let blob = content(len);
         for how in [How::Before, How::After] {
             for nth in 0.. {
                 let objects = failing();
-                let store = store(&objects);
+                let store = store(&objects, by);
                 objects.arm(nth, how);
                 let chunks = stream::iter(blob.1.chunks(3_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect::<Vec<_>>()).boxed();
                 let put = store.put(&blob.0, WriteOptions::default(), chunks).await;
@@ -66,14 +107,15 @@ async fn a_put_any_of_whose_requests_fails_is_whole_or_not_there_and_can_be_repe
                 objects.arm(u64::MAX, how);
                 let there = is_whole_or_not_there(&store, &blob).await;
                 assert!(put.is_err() || there, "an answered put is there");
-                clean_up(&store, &blob).await;
+                clean_up(&objects, &store, &blob).await;
                 store.put_bytes(&blob.0, blob.1.clone()).await.unwrap();
                 assert!(is_whole_or_not_there(&store, &blob).await);
+                ends_empty(&objects, &store, &blob).await;
                 if !was_reached {
                     assert!(put.is_ok());
                     break;
                 }
-                assert!(put.is_err(), "request {nth} of a put of {len} bytes failed {how:?}, and nobody said so");
+                assert!(put.is_err(), "request {nth} of a put of {len} bytes by {by:?} failed {how:?}, and nobody said so");
             }
         }
     }
@@ -110,29 +152,38 @@ async fn write(upload: &mut dyn BlobUpload, bytes: &Bytes) -> Result<()> {
 
 #[tokio::test]
 async fn an_upload_any_of_whose_requests_fails_goes_on_or_can_be_begun_again() {
+    upload_with_failures(By::Copy).await;
+    upload_with_failures(By::Manifest).await;
+}
+
+async fn upload_with_failures(by: By) {
     let mut went_on = 0;
     for (len, split) in [(0, 0), (5_000, 2_000), (10_000, 10_000), (33_000, 33_000), (48_000, 21_000), (90_000, 60_000)] {
         let blob = content(len);
         for how in [How::Before, How::After] {
             for nth in 0.. {
                 let objects = failing();
-                let store = store(&objects);
+                let store = store(&objects, by);
                 objects.arm(nth, how);
                 let uploaded = upload(&store, &blob, split).await;
                 let was_reached = objects.calls() > nth;
                 objects.arm(u64::MAX, how);
                 let there = is_whole_or_not_there(&store, &blob).await;
                 assert!(uploaded.is_err() || there, "an answered commit is there");
-                clean_up(&store, &blob).await;
+                clean_up(&objects, &store, &blob).await;
                 upload(&store, &blob, split).await.unwrap();
                 assert!(is_whole_or_not_there(&store, &blob).await);
+                ends_empty(&objects, &store, &blob).await;
                 if !was_reached {
                     uploaded.unwrap();
                     break;
                 }
                 went_on += usize::from(uploaded.is_ok());
                 if let Err(error) = uploaded {
-                    assert!(matches!(error.kind(), ErrorKind::Unavailable), "request {nth} of {len} bytes failed {how:?}: {error}");
+                    assert!(
+                        matches!(error.kind(), ErrorKind::Unavailable),
+                        "request {nth} of {len} bytes by {by:?} failed {how:?}: {error}"
+                    );
                 }
             }
         }
@@ -141,8 +192,33 @@ async fn an_upload_any_of_whose_requests_fails_goes_on_or_can_be_begun_again() {
 }
 
 #[tokio::test]
+async fn a_delete_any_of_whose_requests_fails_never_leaves_half_a_blob_and_can_be_repeated() {
+    for (by, len) in [(By::Copy, 48_000), (By::Manifest, 48_000), (By::Manifest, 5_000)] {
+        let blob = content(len);
+        for how in [How::Before, How::After] {
+            for nth in 0.. {
+                let objects = failing();
+                let store = store(&objects, by);
+                store.put_bytes(&blob.0, blob.1.clone()).await.unwrap();
+                objects.arm(nth, how);
+                let deleted = store.delete(&blob.0).await;
+                let was_reached = objects.calls() > nth;
+                objects.arm(u64::MAX, how);
+                let there = is_whole_or_not_there(&store, &blob).await;
+                assert!(deleted.is_err() || !there, "request {nth} of a delete by {by:?} failed {how:?}, and nobody said so");
+                ends_empty(&objects, &store, &blob).await;
+                if !was_reached {
+                    deleted.unwrap();
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_change_while_they_are_staged_never_become_the_blob() {
-    use object_store::{ObjectStore as _, ObjectStoreExt as _, PutPayload, path::Path};
+    use object_store::{ObjectStoreExt as _, PutPayload};
     let memory = Arc::new(InMemory::new());
     // Too large to be copied in one request, so that it comes by here once more.
     let promote = Promote::Copy { limit: 10_000 };

@@ -11,7 +11,7 @@ use storage_object::Secret;
 
 use super::Session;
 use crate::config::Interface;
-use crate::failure::{Failure, innermost};
+use crate::failure::{Failure, innermost, tls_trouble};
 
 /// How long a log-in may take.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -165,11 +165,8 @@ fn listed(names: &[&str]) -> String {
 
 /// Why a log-in address does not answer.
 pub(super) fn unreachable(url: &str, error: reqwest::Error) -> Failure {
-    let why = innermost(&error);
-    let lower = why.to_ascii_lowercase();
-    if lower.contains("certificate") || lower.contains("unknownissuer") || lower.contains("tls") {
-        let message = format!("{url}: its certificate is not trusted ({why}); set ca_file to the certificate of its CA");
-        return Failure::new(ErrorKind::Unavailable, message);
+    if let Some(trouble) = tls_trouble(&innermost(&error), "auth_url") {
+        return Failure::new(ErrorKind::Unavailable, format!("{url}: {trouble}"));
     }
     let mut failure = Failure::transport(&format!("logging in at {url}"), error);
     if !matches!(failure.error.kind(), ErrorKind::TimedOut) {
@@ -250,13 +247,20 @@ impl Keystone {
         }
         let detail = serde_json::from_slice(body).map(|body: Body| body.error.message).unwrap_or_default();
         let url = &self.url;
+        let is_token = matches!(self.method, Method::Token(_));
         let (kind, message) = match status.as_u16() {
-            401 => {
+            // A token that Keystone does not know, or not any more, is one that it cannot find.
+            code if code == 401 || (code == 404 && is_token && !detail.is_empty()) => {
                 let settings = match &self.method {
                     Method::Password { .. } => {
                         "username, password, user_domain_name and the project (tenant_id or project_name and project_domain_name)"
                     }
-                    Method::ApplicationCredential { .. } => "application_credential_id and application_credential_secret",
+                    Method::ApplicationCredential { credential: Credential::Id(_), .. } => {
+                        "application_credential_id and application_credential_secret"
+                    }
+                    Method::ApplicationCredential { credential: Credential::Named { .. }, .. } => {
+                        "application_credential_name, application_credential_secret, username and user_domain_name"
+                    }
                     Method::Token(_) => "token and the project",
                 };
                 (ErrorKind::Denied, format!("{url}: the log-in is refused. Keystone does not say which is wrong of {settings}"))

@@ -5,20 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use registry_core::blob::WriteOptions;
-use registry_core::testing::Rng;
-use registry_core::{BlobStore as _, BlobStoreExt as _, Digest, ErrorKind};
-use storage_swift::{Interface, Secret, SwiftBlobStore, SwiftConfig};
+use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
+use serde_json::json;
+use storage_swift::{Interface, Secret, SwiftConfig};
 
-use crate::service::{self, builder, swift};
-
-fn content(seed: u64, len: usize) -> (Digest, Bytes) {
-    let bytes = Bytes::from(Rng::new(seed).bytes(len));
-    (Digest::sha256(&bytes), bytes)
-}
-
-async fn open(config: &SwiftConfig) -> SwiftBlobStore {
-    builder(config).build_blob_store().await.unwrap()
-}
+use crate::service::{self, builder, content, log_in, logged_in, open, swift};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_live_five_seconds_do_for_many_blobs_and_a_slow_one() {
@@ -71,13 +62,9 @@ async fn a_revoked_token_is_renewed_once_for_all() {
 /// Obtains tokens as the user, and has Keystone revoke them; the stores' own is among them, since a user's tokens of one second are one to Keystone.
 async fn revoke_all(config: &SwiftConfig) {
     let http = reqwest::Client::new();
-    let url = format!("{}/auth/tokens", config.auth_url.as_deref().unwrap());
-    let admin = serde_json::json!({ "auth": {
-        "identity": { "methods": ["password"], "password": { "user": {
-            "name": swift("ADMIN_USERNAME").unwrap(), "domain": { "id": "default" }, "password": swift("ADMIN_PASSWORD").unwrap() } } },
-        "scope": { "project": { "name": "admin", "domain": { "id": "default" } } } } });
-    let answer = http.post(&url).body(admin.to_string()).header("Content-Type", "application/json").send().await.unwrap();
-    let token = answer.headers()["X-Subject-Token"].to_str().unwrap().to_owned();
+    let project = json!({ "name": "admin", "domain": { "id": "default" } });
+    let (admin, password) = (swift("ADMIN_USERNAME").unwrap(), swift("ADMIN_PASSWORD").unwrap());
+    let (token, _) = log_in(config.auth_url.as_deref().unwrap(), &admin, &password, project).await;
     // Taking a role away and giving it back revokes what was issued under it.
     let base = config.auth_url.as_deref().unwrap();
     let get = async |path: &str| -> serde_json::Value {
@@ -123,6 +110,70 @@ async fn a_log_in_by_names_or_ids_or_a_ready_token_does() {
     without_version.auth_url = config.auth_url.as_deref().map(|url| url.trim_end_matches("/v3").to_owned());
     without_version.interface = Interface::Internal;
     open(&without_version).await;
+}
+
+/// An application credential of the user's: its id, name and secret.
+async fn application_credential(config: &SwiftConfig) -> (String, String, String) {
+    let url = config.auth_url.as_deref().unwrap();
+    let project = json!({ "id": config.project_id.as_deref().unwrap() });
+    let (token, about) = log_in(url, config.username.as_deref().unwrap(), &swift("PASSWORD").unwrap(), project).await;
+    let user = about["token"]["user"]["id"].as_str().unwrap();
+    let name = service::new_container();
+    let wanted = json!({ "application_credential": { "name": name } });
+    let request = reqwest::Client::new().post(format!("{url}/users/{user}/application_credentials")).header("X-Auth-Token", token);
+    let answer = request.header("Content-Type", "application/json").body(wanted.to_string()).send().await.unwrap();
+    let made: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    let made = |key: &str| made["application_credential"][key].as_str().unwrap().to_owned();
+    (made("id"), name, made("secret"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_credential_logs_in_by_id_and_by_name() {
+    let Some(config) = service::keystone() else { return };
+    let (id, name, secret) = application_credential(&config).await;
+    let mut by_id = config.clone();
+    (by_id.username, by_id.password, by_id.project_id) = (None, None, None);
+    by_id.application_credential_secret = Some(Secret::from(secret.clone()));
+    let mut by_name = by_id.clone();
+    by_id.application_credential_id = Some(id);
+    (by_name.application_credential_name, by_name.username) = (Some(name), config.username);
+    let (digest, bytes) = content(4, 1000);
+    for config in [&by_id, &by_name] {
+        open(config).await.put_bytes(&digest, bytes.clone()).await.unwrap();
+    }
+    let said = async |mut config: SwiftConfig| {
+        config.application_credential_secret = Some(Secret::from("wrong"));
+        builder(&config).build_blob_store().await.unwrap_err().message().to_owned()
+    };
+    let refused = "the log-in is refused. Keystone does not say which is wrong of";
+    let message = said(by_id).await;
+    assert!(message.ends_with(&format!("{refused} application_credential_id and application_credential_secret")), "{message}");
+    let message = said(by_name).await;
+    let settings = "application_credential_name, application_credential_secret, username and user_domain_name";
+    assert!(message.ends_with(&format!("{refused} {settings}")), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_token_does_with_the_address_of_the_account_or_with_keystone_to_ask_for_it() {
+    let Some(config) = service::keystone() else { return };
+    let mut with_address = logged_in(config).await;
+    (with_address.username, with_address.password) = (None, None);
+    let mut asking = with_address.clone();
+    with_address.auth_url = None;
+    asking.storage_url = None;
+    let (digest, bytes) = content(5, 1000);
+    for config in [&with_address, &asking] {
+        open(config).await.put_bytes(&digest, bytes.clone()).await.unwrap();
+    }
+    // Nobody has the password to renew it.
+    with_address.token = Some(Secret::from("expired"));
+    let error = builder(&with_address).build_blob_store().await.unwrap_err();
+    let message = "the token is not accepted any more; give user and password to have it renewed";
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Denied, message));
+    asking.token = Some(Secret::from("expired"));
+    let error = builder(&asking).build_blob_store().await.unwrap_err();
+    let message = "the log-in is refused. Keystone does not say which is wrong of token and the project";
+    assert!(error.kind() == ErrorKind::Denied && error.message().ends_with(message), "{error}");
 }
 
 /// What is said of a configuration with one thing wrong in it, without what differs from run to run.

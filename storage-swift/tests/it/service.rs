@@ -2,7 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use storage_swift::{Secret, SwiftBuilder, SwiftConfig};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use object_store::ObjectStore as _;
+use object_store::path::Path;
+use registry_core::testing::Rng;
+use registry_core::{BlobStore as _, Digest, Timestamp};
+use storage_swift::{Secret, SwiftBlobStore, SwiftBuilder, SwiftConfig};
 
 /// A variable of a service; without it a test is skipped, or fails where services are required.
 fn variable(name: &str) -> Option<String> {
@@ -73,4 +79,63 @@ pub(crate) fn rgw() -> Option<SwiftConfig> {
 
 pub(crate) fn builder(config: &SwiftConfig) -> SwiftBuilder {
     SwiftBuilder::new(config.clone())
+}
+
+pub(crate) async fn open(config: &SwiftConfig) -> SwiftBlobStore {
+    builder(config).build_blob_store().await.unwrap()
+}
+
+pub(crate) fn content(seed: u64, len: usize) -> (Digest, Bytes) {
+    let bytes = Bytes::from(Rng::new(seed).bytes(len));
+    (Digest::sha256(&bytes), bytes)
+}
+
+/// Everything in the container.
+pub(crate) async fn names(config: &SwiftConfig) -> Vec<String> {
+    let listed: Vec<_> = builder(config).build().unwrap().list(None::<&Path>).try_collect().await.unwrap();
+    listed.into_iter().map(|meta| meta.location.to_string()).collect()
+}
+
+/// What the clean-up of abandoned uploads does, as if all of them were old.
+pub(crate) async fn clean_up(store: &SwiftBlobStore) {
+    let end_of_time = Timestamp::from_millis(253_402_300_799_000);
+    let left: Vec<_> = store.uploads(end_of_time).try_collect().await.unwrap();
+    for upload in left {
+        store.discard(&upload.id).await.unwrap();
+    }
+}
+
+/// A log-in at Keystone by hand: the token, and what it is about.
+pub(crate) async fn log_in(auth_url: &str, username: &str, password: &str, project: serde_json::Value) -> (String, serde_json::Value) {
+    let request = serde_json::json!({ "auth": {
+        "identity": { "methods": ["password"], "password": { "user": { "name": username, "domain": { "id": "default" }, "password": password } } },
+        "scope": { "project": project } } });
+    let request = reqwest::Client::new().post(format!("{auth_url}/auth/tokens")).body(request.to_string());
+    let answer = request.header("Content-Type", "application/json").send().await.unwrap();
+    let token = answer.headers()["X-Subject-Token"].to_str().unwrap().to_owned();
+    (token, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
+}
+
+/// The same with a token and the account's address instead of the user: for who does not want to log in again and again.
+pub(crate) async fn logged_in(mut config: SwiftConfig) -> SwiftConfig {
+    let (token, about) = {
+        let text = |value: &Option<String>| value.clone().unwrap();
+        let project = serde_json::json!({ "id": text(&config.project_id) });
+        log_in(&text(&config.auth_url), &text(&config.username), &swift("PASSWORD").unwrap(), project).await
+    };
+    let services = about["token"]["catalog"].as_array().unwrap();
+    let service = services.iter().find(|service| service["type"] == "object-store").unwrap();
+    let is_meant =
+        |endpoint: &&serde_json::Value| endpoint["interface"] == "public" && endpoint["region_id"].as_str() == config.region.as_deref();
+    let endpoint = service["endpoints"].as_array().unwrap().iter().find(is_meant).unwrap();
+    config.storage_url = Some(endpoint["url"].as_str().unwrap().to_owned());
+    config.token = Some(Secret::from(token));
+    config
+}
+
+/// The same in a container of its own.
+pub(crate) fn elsewhere(config: &SwiftConfig) -> SwiftConfig {
+    let mut config = config.clone();
+    config.container = new_container();
+    config
 }

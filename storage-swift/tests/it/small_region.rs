@@ -2,19 +2,13 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use object_store::ObjectStore as _;
 use object_store::path::Path;
 use registry_core::blob::{ByteRange, DownloadOptions, ReadOptions, ResumeOptions, WriteOptions};
 use registry_core::testing::Rng;
 use registry_core::{BlobStore as _, BlobStoreExt as _, Digest};
-use storage_swift::{Secret, SwiftConfig};
+use storage_swift::Secret;
 
-use crate::service::{self, builder};
-
-async fn names(config: &SwiftConfig) -> Vec<String> {
-    let listed: Vec<_> = builder(config).build().unwrap().list(None::<&Path>).try_collect().await.unwrap();
-    listed.into_iter().map(|meta| meta.location.to_string()).collect()
-}
+use crate::service::{self, builder, names};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_mebibytes_go_up_in_segments_and_leave_none() {
@@ -103,6 +97,12 @@ async fn who_has_a_temporary_url_needs_no_token() {
         assert!(read.bytes().await.unwrap() == bytes);
         let part = http.get(&url).header("Range", "bytes=5-9").send().await.unwrap();
         assert_eq!(part.bytes().await.unwrap(), bytes[5..10]);
+        // A client is not sent to a URL that is refused.
+        let mut other = config.clone();
+        other.temp_url_key = Some(Secret::from("not the account's"));
+        let other = builder(&other).build_blob_store().await.unwrap();
+        let none = other.download_url(&http::Method::GET, &digest, DownloadOptions::new(std::time::Duration::from_secs(60))).await.unwrap();
+        assert_eq!(none, None);
         let forged = url.replace("temp_url_sig=", "temp_url_sig=0");
         assert!(!http.get(&forged).send().await.unwrap().status().is_success());
     }

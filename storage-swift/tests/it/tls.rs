@@ -1,0 +1,198 @@
+//! Services behind TLS, and behind a proxy.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use registry_core::{BlobStoreExt as _, ErrorKind};
+use storage_swift::SwiftConfig;
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+
+use crate::service::{self, builder, content, logged_in, open};
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+fn ca() -> Ca {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// The CA's certificate as a file.
+fn file(ca: &Ca) -> (NamedTempFile, Option<String>) {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(ca.pem().as_bytes()).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    (file, Some(path))
+}
+
+/// A certificate for this name.
+fn certificate(name: &str) -> CertificateParams {
+    CertificateParams::new([name.to_owned()]).unwrap()
+}
+
+/// Speaks TLS with this certificate before the service at this URL. The URL to use instead.
+async fn tls_before(url: &str, ca: &Ca, certificate: CertificateParams) -> String {
+    let key = KeyPair::generate().unwrap();
+    let chain = vec![certificate.signed_by(&key, ca).unwrap().der().clone()];
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let target = url.split('/').nth(2).unwrap().to_owned();
+    let port = listen({
+        let target = target.clone();
+        move |client| {
+            let (acceptor, target) = (acceptor.clone(), target.clone());
+            async move {
+                let mut client = acceptor.accept(client).await?;
+                copy_bidirectional(&mut client, &mut TcpStream::connect(target).await?).await.map(drop)
+            }
+        }
+    })
+    .await;
+    url.replace(&format!("http://{target}"), &format!("https://localhost:{port}"))
+}
+
+/// Serves each connection. The port.
+async fn listen<F: Future<Output = std::io::Result<()>> + Send + 'static>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve(client));
+        }
+    });
+    port
+}
+
+/// A user with both services at these addresses.
+fn at(config: &SwiftConfig, auth_url: &str, storage_url: &str) -> SwiftConfig {
+    let mut config = config.clone();
+    config.auth_url = Some(auth_url.to_owned());
+    config.storage_url = Some(storage_url.to_owned());
+    config
+}
+
+/// What is said of it, without the ports.
+async fn said(config: &SwiftConfig) -> String {
+    let error = builder(config).with_retries(0, std::time::Duration::ZERO).build_blob_store().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let (mut said, container) = (error.to_string(), &config.container);
+    for url in [&config.auth_url, &config.storage_url] {
+        let port = url.as_ref().unwrap().split(['/', ':']).nth(4).unwrap();
+        said = said.replace(&format!(":{port}"), ":PORT");
+    }
+    said.replace(container, "CONTAINER")
+}
+
+/// The user, and the plain addresses of Keystone and of the account.
+async fn plain() -> Option<(SwiftConfig, String, String)> {
+    let config = service::keystone()?;
+    let storage_url = logged_in(config.clone()).await.storage_url.unwrap();
+    let auth_url = config.auth_url.clone().unwrap();
+    Some((config, auth_url, storage_url))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_of_ones_own_is_trusted_by_ca_file_and_without_it_that_is_said() {
+    let Some((config, auth_url, storage_url)) = plain().await else { return };
+    let ca = ca();
+    let (auth, storage) =
+        (tls_before(&auth_url, &ca, certificate("localhost")).await, tls_before(&storage_url, &ca, certificate("localhost")).await);
+    let (_file, ca_file) = file(&ca);
+    let mut trusting = at(&config, &auth, &storage);
+    trusting.ca_file = ca_file;
+    let store = open(&trusting).await;
+    let (digest, bytes) = content(70, 300_000);
+    store.put_bytes(&digest, bytes.clone()).await.unwrap();
+    assert_eq!(store.read_all(&digest).await.unwrap(), bytes);
+
+    let untrusted = "its certificate is not trusted (invalid peer certificate: UnknownIssuer); set ca_file to the certificate of its CA";
+    assert_eq!(said(&at(&config, &auth, &storage)).await, format!("https://localhost:PORT/v3: {untrusted}"));
+    let of_storage = format!("HEAD container CONTAINER: https://localhost:PORT: {untrusted}");
+    assert_eq!(said(&at(&config, &auth_url, &storage)).await, of_storage);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
+    let Some((config, auth_url, storage_url)) = plain().await else { return };
+    let ca = ca();
+    let (_file, ca_file) = file(&ca);
+    let mut config = config;
+    config.ca_file = ca_file;
+    let mut expired = certificate("localhost");
+    expired.not_after = date_time_ymd(2020, 1, 1);
+    let mut early = certificate("localhost");
+    early.not_before = date_time_ymd(2999, 1, 1);
+    let cases = [
+        (expired, "its certificate has expired, or this machine's clock is wrong"),
+        (early, "its certificate is not valid yet, or this machine's clock is wrong"),
+        (
+            certificate("swift.example"),
+            r#"its certificate is for another name (invalid peer certificate: certificate not valid for name "localhost"; certificate is only valid for DnsName("swift.example")); set SETTING to one that the certificate has"#,
+        ),
+    ];
+    for (certificate, expected) in cases {
+        let auth = tls_before(&auth_url, &ca, certificate.clone()).await;
+        let expected_of = |setting| expected.replace("SETTING", setting);
+        assert_eq!(said(&at(&config, &auth, &storage_url)).await, format!("https://localhost:PORT/v3: {}", expected_of("auth_url")));
+        let storage = tls_before(&storage_url, &ca, certificate).await;
+        let of_storage = format!("HEAD container CONTAINER: https://localhost:PORT: {}", expected_of("storage_url"));
+        assert_eq!(said(&at(&config, &auth_url, &storage)).await, of_storage);
+    }
+    let no_tls = auth_url.replace("http://", "https://");
+    let expected = "https://127.0.0.1:PORT/v3: there is no TLS (tls handshake eof); if host and port are right, auth_url begins with http:// instead of https://";
+    assert_eq!(said(&at(&config, &no_tls, &storage_url)).await, expected);
+}
+
+/// Does one request on behalf of a client: what is asked for by a whole URL, or a connection to a host.
+async fn forward(mut client: TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    if let Some(rest) = head.strip_prefix("CONNECT ") {
+        let mut service = TcpStream::connect(rest.split(' ').next().unwrap()).await?;
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        return copy_bidirectional(&mut client, &mut service).await.map(drop);
+    }
+    let (method, rest) = head.split_once(" http://").expect("a whole URL");
+    let (host, rest) = rest.split_once('/').unwrap();
+    let (line, headers) = rest.split_once("\r\n").unwrap();
+    let mut service = TcpStream::connect(host).await?;
+    service.write_all(format!("{method} /{line}\r\nConnection: close\r\n{headers}").as_bytes()).await?;
+    copy_bidirectional(&mut client, &mut service).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_set_is_used_for_all() {
+    let Some((config, auth_url, storage_url)) = plain().await else { return };
+    let ca = ca();
+    let (auth, storage) =
+        (tls_before(&auth_url, &ca, certificate("localhost")).await, tls_before(&storage_url, &ca, certificate("localhost")).await);
+    let (_file, ca_file) = file(&ca);
+    for (auth_url, storage_url) in [(auth_url, storage_url), (auth, storage)] {
+        let used = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&used);
+        let port = listen(move |client| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            forward(client)
+        })
+        .await;
+        let mut config = at(&config, &auth_url, &storage_url);
+        (config.proxy, config.ca_file) = (Some(format!("http://127.0.0.1:{port}")), ca_file.clone());
+        let store = open(&config).await;
+        let (digest, bytes) = content(71, 1000);
+        store.put_bytes(&digest, bytes.clone()).await.unwrap();
+        assert_eq!(store.read_all(&digest).await.unwrap(), bytes);
+        assert!(used.load(Ordering::Relaxed) >= 2, "Keystone and Swift are reached through it");
+    }
+}
