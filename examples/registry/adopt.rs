@@ -45,8 +45,8 @@ async fn adopt(zones: &Zones, metadata: &dyn MetadataStore, known: &[ZoneRecord]
     if metadata.blob_link(repository, digest).await?.is_some_and(|link| link.suspect) {
         return Ok(false);
     }
-    for (name, disk) in zones.disks.iter().filter(|(name, _)| zones.plain.contains_key(name)) {
-        let size = match disk.stat(digest).await {
+    for (name, store) in zones.stores.iter().filter(|(name, _)| zones.plain.contains_key(name)) {
+        let size = match store.stat(digest).await {
             Ok(info) if info.size == held.size => info.size,
             Ok(_) => continue,
             Err(error) if error.kind() == ErrorKind::NotFound => continue,

@@ -39,10 +39,10 @@ pub(crate) async fn confirm(data: &Path, zone: &Zone, store: &dyn BlobStore, may
     let _lock = may_write.then(|| lock(data)).transpose()?;
     let mut known = read(&file)?;
     let cannot = |error: registry_core::Error| {
-        Failure::because(format!("cannot read the identity of zone {} in {}", zone.name, zone.path.display()), &error)
+        Failure::because(format!("cannot read or write the identity of zone {} in {}", zone.name, zone.place()), &error)
     };
     let found = StoreIdentity::read(objects).await.map_err(cannot)?;
-    judge(&known, zone, found.as_ref(), &file)?;
+    judge(&known, zone, found.as_ref(), &deliberate(data))?;
     if !may_write || known.zones.contains_key(&zone.name) {
         return Ok(());
     }
@@ -51,9 +51,13 @@ pub(crate) async fn confirm(data: &Path, zone: &Zone, store: &dyn BlobStore, may
     write(&file, &known).map_err(|error| Failure::because(format!("cannot write {}", file.display()), &error))
 }
 
-fn judge(known: &Known, zone: &Zone, found: Option<&StoreIdentity>, file: &Path) -> Result<(), Failure> {
-    let (name, path, file) = (&zone.name, zone.path.display(), file.display());
-    let deliberate = format!("If it was emptied or replaced on purpose, remove its line from {file} and start again");
+/// What to do if a zone is not what it was and that is as it should be.
+pub(crate) fn deliberate(data: &Path) -> String {
+    format!("If it was emptied or replaced on purpose, remove its line from {} and start again", data.join("zones.json").display())
+}
+
+fn judge(known: &Known, zone: &Zone, found: Option<&StoreIdentity>, deliberate: &str) -> Result<(), Failure> {
+    let (name, path) = (&zone.name, zone.place());
     match (known.zones.get(name), found) {
         (Some(_), None) => {
             Err(Failure::new(format!("zone {name}: {path} does not hold the zone that was there before: it has no identity"))

@@ -8,8 +8,10 @@
 //! | `config/` | settings from flags, environment and file |
 //! | `admin/` | health, readiness, metrics |
 //! | `stores`, `zones` | opens the database and the zones |
-//! | `disk` | a zone whose disk may be away |
+//! | `backend/` | what keeps a zone's blobs, one file a type |
+//! | `zone_store` | a zone that may be away |
 //! | `identity` | is the only zone still the one it was? |
+//! | `quay` | what Quay's settings for storage are called here |
 //! | `adopt` | from one zone to several |
 //! | `replicator` | what goes on in the background where there are several zones |
 //! | `collector` | garbage collection in the background |
@@ -17,16 +19,18 @@
 
 mod admin;
 mod adopt;
+mod backend;
 mod collector;
 mod commands;
 mod config;
-mod disk;
 mod failure;
 mod identity;
 mod logging;
+mod quay;
 mod replicator;
 mod signals;
 mod stores;
+mod zone_store;
 mod zones;
 
 use std::process::ExitCode;

@@ -11,20 +11,20 @@ use metadata_sql::SqlMetadataStore;
 use registry_core::{BlobStore, Error, MetadataStore};
 use replication::ledger::ZoneRecord;
 use replication::{BuildError, MemoryLedger, PlacementLedger, ReplicatedStore, ZoneId};
-use storage_fs::{FsBlobStore, FsBlobStoreBuilder};
+use storage_object::Budget;
 
-use crate::config::{Config, Survives, Zone};
-use crate::disk::Disk;
+use crate::config::{Config, Zone};
 use crate::failure::Failure;
-use crate::identity;
 use crate::stores::Purpose;
+use crate::zone_store::ZoneStore;
+use crate::{backend, identity};
 
 /// Several zones.
 pub(crate) struct Zones {
     /// What lies over them.
     pub(crate) replicated: ReplicatedStore,
     /// Each of them.
-    pub(crate) disks: Vec<(String, Disk)>,
+    pub(crate) stores: Vec<(String, ZoneStore)>,
     /// What is in which of them.
     pub(crate) ledger: Arc<dyn PlacementLedger>,
     /// Names of zones that nobody has served from before.
@@ -33,36 +33,29 @@ pub(crate) struct Zones {
     pub(crate) plain: BTreeMap<String, String>,
 }
 
-/// How a filesystem zone is opened.
-pub(crate) fn builder(zone: &Zone) -> FsBlobStoreBuilder {
-    FsBlobStore::builder(&zone.path).durability(match zone.durability {
-        Survives::PowerLoss => storage_fs::Durability::PowerLoss,
-        Survives::ProcessCrash => storage_fs::Durability::ProcessCrash,
-    })
-}
-
 /// Opens them, and what lies over them.
 pub(crate) async fn open(
     config: &Config,
     purpose: Purpose,
     metadata: &Arc<SqlMetadataStore>,
 ) -> Result<(Arc<dyn BlobStore>, Option<Zones>), Failure> {
+    let budget = Budget::new(config.upload_memory);
     let ledger: Arc<dyn PlacementLedger> = Arc::new(metadata.ledger());
     let served = ledger.zones().await.map_err(no_ledger)?;
     let plain = identity::known(&config.data)?;
     if let [zone] = &config.zones[..]
         && (served.is_empty() || !plain.is_empty())
     {
-        let store = open_plain(zone).await?;
+        let store = open_plain(config, zone, &budget, purpose != Purpose::Use && !plain.contains_key(&zone.name)).await?;
         identity::confirm(&config.data, zone, &*store, !config.read_only).await?;
         return Ok((store, None));
     }
     check_names(config, &served, &plain)?;
     match purpose {
-        _ if plain.is_empty() => open_several(config, purpose, metadata, ledger, served, plain).await,
-        Purpose::Serve => open_several(config, purpose, metadata, ledger, served, plain).await,
+        _ if plain.is_empty() => open_several(config, purpose, metadata, ledger, served, plain, &budget).await,
+        Purpose::Serve => open_several(config, purpose, metadata, ledger, served, plain, &budget).await,
         // The real ledger is to know nothing of zones that are not served from yet.
-        Purpose::Try => open_several(config, purpose, metadata, Arc::new(MemoryLedger::default()), served, plain).await,
+        Purpose::Try => open_several(config, purpose, metadata, Arc::new(MemoryLedger::default()), served, plain, &budget).await,
         Purpose::Use => {
             let names = names(plain.keys());
             Err(Failure::new(format!(
@@ -81,6 +74,7 @@ async fn open_several(
     ledger: Arc<dyn PlacementLedger>,
     served: Vec<ZoneRecord>,
     plain: BTreeMap<String, String>,
+    budget: &Budget,
 ) -> Result<(Arc<dyn BlobStore>, Option<Zones>), Failure> {
     let is_new = |zone: &&Zone| !served.iter().any(|known| known.name == zone.name);
     let new: Vec<_> = config.zones.iter().filter(is_new).map(|zone| zone.name.clone()).collect();
@@ -90,20 +84,23 @@ async fn open_several(
     for (name, id) in &plain {
         ledger.register_zone(&ZoneRecord { id: ZoneId::new(id), name: name.clone() }).await.map_err(no_ledger)?;
     }
-    let make_disk = |zone: &Zone| (zone.name.clone(), Disk::new(zone.clone(), Arc::clone(&ledger), may_make));
-    let disks: Vec<_> = config.zones.iter().map(make_disk).collect();
+    let make_store = |zone: &Zone| {
+        let store = ZoneStore::new(&zone.name, zone.place(), backend::of(zone, budget), Arc::clone(&ledger), may_make);
+        (zone.name.clone(), store)
+    };
+    let stores: Vec<_> = config.zones.iter().map(make_store).collect();
     let rows: Arc<dyn MetadataStore> = Arc::<SqlMetadataStore>::clone(metadata);
     let mut builder = ReplicatedStore::builder(Arc::clone(&ledger))
         .metadata(rows)
         .closest(config.closest.clone())
         .policy(config.policy.clone())
         .options(config.replication.clone());
-    for (zone, (_, disk)) in config.zones.iter().zip(&disks) {
-        let member = replication::Zone::new(&zone.name, Arc::new(disk.clone()));
+    for (zone, (_, store)) in config.zones.iter().zip(&stores) {
+        let member = replication::Zone::new(&zone.name, Arc::new(store.clone()));
         builder = builder.zone(member.with_verify_reads(zone.verify_reads).with_concurrency(zone.concurrency));
     }
     let replicated = builder.build().await.map_err(refused)?;
-    Ok((Arc::new(replicated.clone()), Some(Zones { replicated, disks, ledger, new, plain })))
+    Ok((Arc::new(replicated.clone()), Some(Zones { replicated, stores, ledger, new, plain })))
 }
 
 /// Refuses a configuration under which what was pushed would not be found.
@@ -133,15 +130,19 @@ fn no_ledger(error: Error) -> Failure {
 fn refused(error: BuildError) -> Failure {
     let failure = Failure::because("cannot serve from these zones", &error);
     match error {
-        BuildError::SamePlace(..) => failure.hint("give each [[zone]] a path of its own: two copies in one place are one copy"),
+        BuildError::SamePlace(..) => failure.hint("give each [[zone]] a place of its own: two copies in one place are one copy"),
         _ => failure,
     }
 }
 
-async fn open_plain(zone: &Zone) -> Result<Arc<dyn BlobStore>, Failure> {
-    match builder(zone).build().await {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(Failure::because(format!("cannot open zone {} in {}", zone.name, zone.path.display()), &error)
-            .hint("is its disk mounted, and may the user that the registry runs as write there? Its path is set by path in [[zone]]")),
+async fn open_plain(config: &Config, zone: &Zone, budget: &Budget, may_make: bool) -> Result<Arc<dyn BlobStore>, Failure> {
+    let backend = backend::of(zone, budget);
+    match backend.open(may_make).await {
+        Ok((store, _)) => Ok(store),
+        Err(error) => {
+            let failure = Failure::because(format!("cannot open zone {} in {}", zone.name, zone.place()), &error);
+            let hint = backend.hint();
+            Err(failure.hint(if may_make { hint.to_owned() } else { format!("{hint}. {}", identity::deliberate(&config.data)) }))
+        }
     }
 }

@@ -79,8 +79,10 @@ pub(crate) fn run() -> Result<(), Failure> {
     let matches = Cli::command().args(args()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let command = cli.command.unwrap_or(Command::Serve);
-    if let Command::Config(config::Command::Example) = command {
-        return config::example();
+    match &command {
+        Command::Config(config::Command::Example) => return config::example(),
+        Command::Config(config::Command::FromQuay { file }) => return config::from_quay(file),
+        _ => {}
     }
     let values = Values::gather(&matches)?;
     if let Command::Config(config::Command::Show) = command {

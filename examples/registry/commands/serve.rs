@@ -80,6 +80,10 @@ fn http_options(config: &Config) -> HttpOptions {
     let options = HttpOptions::default()
         .with_trust_forwarded_headers(config.http.trust_forwarded_headers)
         .with_body_idle_timeout(config.http.body_idle_timeout);
+    let options = match config.http.redirect {
+        Some(ttl) => options.with_redirect(ttl),
+        None => options,
+    };
     match config.http.max_in_flight {
         Some(requests) => options.with_max_in_flight(requests),
         None => options,

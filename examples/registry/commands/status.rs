@@ -59,12 +59,12 @@ struct Status {
     bytes: u64,
     /// How each zone is; of a plain store there is no more to tell than the above.
     zones: Vec<ZoneStatus>,
-    /// The zones' names and directories.
+    /// The zones' names and places.
     places: Vec<(String, String)>,
 }
 
 async fn status(config: &Config, stores: &Stores) -> Result<Status> {
-    let places = config.zones.iter().map(|zone| (zone.name.clone(), zone.path.display().to_string())).collect();
+    let places = config.zones.iter().map(|zone| (zone.name.clone(), zone.place())).collect();
     let mut status = Status { places, ..Status::default() };
     let mut after = None;
     loop {

@@ -62,13 +62,13 @@ async fn try_all(config: &Config, stores: &Stores) -> Vec<Step> {
             }
         }
         Some(zones) => {
-            for (name, disk) in &zones.disks {
+            for (name, store) in &zones.stores {
                 let begin = Instant::now();
-                let problem = disk.open().await.err().map(|error| chain(&error));
+                let problem = store.open().await.err().map(|error| chain(&error));
                 let is_open = problem.is_none();
                 steps.push(Step { name: format!("zone {name}: open"), elapsed: begin.elapsed(), problem });
                 if is_open {
-                    try_zone(config, name, disk, &mut steps).await;
+                    try_zone(config, name, store, &mut steps).await;
                 }
             }
         }

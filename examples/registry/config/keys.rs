@@ -26,8 +26,25 @@ pub(crate) struct Table {
     pub(crate) name: &'static str,
     /// What one looks like as a flag.
     pub(crate) example: &'static str,
+    /// Its keys, in groups that several kinds may share.
+    pub(crate) groups: &'static [&'static [Key]],
+}
+
+impl Table {
     /// Its keys.
-    pub(crate) keys: &'static [Key],
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'static Key> + use<> {
+        self.groups.iter().flat_map(|group| group.iter())
+    }
+
+    /// The key of this name.
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+
+    /// The secret that is in the file that this key names.
+    fn secret_of(&self, file_key: &str) -> Option<&'static Key> {
+        self.key(file_key.strip_suffix("_file")?).filter(|key| key.kind == Kind::Secret)
+    }
 }
 
 /// One table.
@@ -67,10 +84,30 @@ impl Keys {
         self
     }
 
+    /// The same, as a table of another kind.
+    #[must_use]
+    pub(crate) fn of(mut self, table: &'static Table) -> Self {
+        self.table = table;
+        self
+    }
+
     /// The key's text, and where it came from.
     pub(crate) fn get(&self, name: &str) -> (&str, &Origin) {
-        let default = self.table.keys.iter().find(|key| key.name == name).map_or("", |key| key.default);
+        let default = self.table.key(name).map_or("", |key| key.default);
         self.given.get(name).map_or((default, &self.origin), |given| (given.text.as_str(), &given.origin))
+    }
+
+    /// A secret's text: given, or in the file that `<name>_file` names.
+    pub(crate) fn secret(&self, name: &str) -> Result<String, ConfigError> {
+        let file_key = format!("{name}_file");
+        match (self.get(name).0, self.get(&file_key).0) {
+            (text, "") => Ok(text.to_owned()),
+            ("", path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => Err(self.wrong(&file_key, format!("cannot read {path:?}: {error}"))),
+            },
+            _ => Err(self.wrong(&file_key, format!("{name} is given too; leave one of them"))),
+        }
     }
 
     /// The key's value; `wanted` says what it has to be.
@@ -86,9 +123,12 @@ impl Keys {
 
     /// Refuses keys that there are not.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let names: Vec<_> = self.table.keys.iter().map(|key| key.name).collect();
-        match self.given.iter().find(|(key, _)| !names.contains(&key.as_str())) {
-            Some((key, given)) => Err(ConfigError::value(&given.origin, &format!("{}.{key}", self.table.name), unknown(key, &names))),
+        let table = self.table;
+        match self.given.iter().find(|(key, _)| table.key(key).or_else(|| table.secret_of(key)).is_none()) {
+            Some((key, given)) => {
+                let names: Vec<_> = table.keys().map(|key| key.name).collect();
+                Err(ConfigError::value(&given.origin, &format!("{}.{key}", table.name), unknown(key, &names)))
+            }
             None => Ok(()),
         }
     }

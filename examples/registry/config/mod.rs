@@ -34,7 +34,7 @@ pub(crate) use self::flags::{args, unknown_variables};
 pub(crate) use self::origin::{ConfigError, Given, Origin};
 use self::settings::{Kind, SETTINGS, Setting};
 pub(crate) use self::show::{example, show};
-pub(crate) use self::zone::{Survives, Zone};
+pub(crate) use self::zone::{Filesystem, Storage, Survives, Swift, Zone};
 
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) connections: usize,
     /// What an acknowledged change of it survives.
     pub(crate) database_durability: Survives,
+    /// How many bytes of uploads to zones in object stores may be in memory.
+    pub(crate) upload_memory: u64,
     /// How HTTP is served.
     pub(crate) http: Http,
     /// Garbage collection.
@@ -120,6 +122,8 @@ pub(crate) struct Http {
     pub(crate) max_connections: usize,
     /// The most requests at once, if there is a limit.
     pub(crate) max_in_flight: Option<usize>,
+    /// How long an address of the storage's own is good that pulls are sent to, if they are.
+    pub(crate) redirect: Option<Duration>,
 }
 
 /// Garbage collection.
@@ -223,6 +227,7 @@ impl Values {
             database: self.database(&data)?,
             connections: self.count("metadata.connections")?.max(1),
             database_durability: self.choice("metadata.durability")?,
+            upload_memory: self.parse("upload_memory", units::SIZE_HINT, |text| units::parse_size(text).filter(|size| *size > 0))?,
             http: Http {
                 trust_forwarded_headers: self.switch("http.trust_forwarded_headers")?,
                 body_idle_timeout: self.duration_above_zero("http.body_idle_timeout")?,
@@ -231,6 +236,7 @@ impl Values {
                 max_connections: self
                     .parse("http.max_connections", "a whole number above 0", |text| text.parse().ok().filter(|n| *n > 0))?,
                 max_in_flight: Some(self.count("http.max_in_flight")?).filter(|n| *n > 0),
+                redirect: Some(self.duration("http.redirect")?).filter(|time| *time > Duration::ZERO),
             },
             gc: Gc {
                 interval: (interval > Duration::ZERO).then_some(interval),
@@ -292,6 +298,11 @@ impl Values {
         // The text itself may hold a password: it is not repeated.
         Err(ConfigError::value(&given.origin, "metadata.url", "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE"))
     }
+}
+
+/// Whether there are zones of this type.
+pub(crate) fn is_zone_type(name: &str) -> bool {
+    zone::TYPES.iter().any(|(known, _)| *known == name)
 }
 
 /// What one layer says of a setting; of a secret, possibly by naming a file.

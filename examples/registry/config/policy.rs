@@ -14,7 +14,7 @@ use super::zone::Zone;
 pub(crate) const POLICY: Table = Table {
     name: "policy",
     example: "repositories=prod/**,zones=*,min_copies=2",
-    keys: &[
+    groups: &[&[
         Key {
             name: "repositories",
             kind: Kind::Text,
@@ -40,7 +40,7 @@ pub(crate) const POLICY: Table = Table {
             default: "refuse",
             help: "What then: refuse (503: the client may try again), or warn (201 with a Warning; the copies are made when they can be).",
         },
-    ],
+    ]],
 };
 
 /// Words divided by commas or spaces.

@@ -137,6 +137,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "Accept multi-platform indexes of which not every manifest was pushed.",
     },
     Setting {
+        key: "upload_memory",
+        kind: Kind::Size,
+        default: "256MiB",
+        value_name: "SIZE",
+        help: "How much of all uploads to zones in object stores may be in memory at once, copies to them included. More waits.",
+    },
+    Setting {
         key: "shutdown_timeout",
         kind: Kind::Duration,
         default: "30s",
@@ -236,6 +243,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "0",
         value_name: "N",
         help: "The most requests at once; more are answered 429. 0 is no limit.",
+    },
+    Setting {
+        key: "http.redirect",
+        kind: Kind::Duration,
+        default: "0",
+        value_name: "TIME",
+        help: "Send pulls of blobs to the storage itself, by an address that is good for this long; 0 is never.\n\
+               It is for zones that have such addresses, as one in Swift with a temp_url_key has, and for copies that were verified.\n\
+               Clients must be able to reach the storage. What they get there is not verified by this server.",
     },
     Setting {
         key: "gc.interval",

@@ -1,8 +1,9 @@
 //! `config example` and `config show`: the table of settings, written out.
 
+use super::keys::Key;
 use super::policy::{POLICY, words};
 use super::settings::{Kind, SETTINGS, Setting};
-use super::zone::{DEFAULT_ZONES, ZONE, Zone, show_verify};
+use super::zone::{DEFAULT_ZONES, TYPES, Zone};
 use super::{ConfigError, Origin, Values};
 
 /// A complete file with every setting at its default, explained.
@@ -29,9 +30,10 @@ pub(crate) fn example() -> String {
     out.push_str(
         "\n# The places where blobs are kept: each is copied to all, unless a policy says otherwise. With one zone nothing is copied.\n",
     );
+    let (by_default, others) = TYPES.split_at(1);
     for (n, name) in DEFAULT_ZONES.iter().enumerate() {
         out.push_str(if n == 0 { "[[zone]]\n" } else { "\n[[zone]]\n" });
-        for key in ZONE.keys {
+        for key in by_default.iter().flat_map(|(_, table)| table.keys()) {
             // Once is enough.
             if n == 0 {
                 comment(&mut out, key.help);
@@ -40,14 +42,28 @@ pub(crate) fn example() -> String {
             out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, value)));
         }
     }
+    for (kind, table) in others {
+        out.push_str(&format!("\n# A zone of type {kind} has these.\n# [[zone]]\n"));
+        for key in table.keys() {
+            let value = match key.name {
+                "name" | "type" => kind,
+                _ => key.default,
+            };
+            out.push_str(&in_comment(key, value));
+        }
+    }
     out.push_str(
         "\n# Which images belong in which zones: the first policy that matches a repository is its policy, and what none matches belongs in all\n\
          # zones. A blob of several repositories belongs in the zones of each.\n# [[policy]]\n",
     );
-    for key in POLICY.keys {
-        out.push_str(&format!("# {}\n# {} = {}\n", key.help, key.name, literal(key.kind, key.default)));
-    }
+    out.extend(POLICY.keys().map(|key| in_comment(key, key.default)));
     out
+}
+
+/// A key that is not in effect.
+fn in_comment(key: &Key, value: &str) -> String {
+    let more = if key.kind == Kind::Secret { format!(" {}_file may name a file that holds it.", key.name) } else { String::new() };
+    format!("# {}{more}\n# {} = {}\n", key.help, key.name, literal(key.kind, value))
 }
 
 /// The configuration as it is in effect, each setting with where it came from, secrets hidden; a file that can be read again, but for the secrets.
@@ -70,7 +86,7 @@ pub(crate) fn show(values: &Values) -> Result<String, ConfigError> {
     }
     for policy in &values.policies {
         out.push_str(&format!("\n[[policy]] # {}\n", policy.origin));
-        for key in POLICY.keys {
+        for key in POLICY.keys() {
             out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, policy.get(key.name).0)));
         }
     }
@@ -79,17 +95,16 @@ pub(crate) fn show(values: &Values) -> Result<String, ConfigError> {
 
 fn zone(out: &mut String, zone: &Zone, origin: &Origin) {
     out.push_str(&format!("\n[[zone]] # {origin}\n"));
-    let keys = [
-        ("name", zone.name.clone()),
-        ("type", "filesystem".to_owned()),
-        ("path", zone.path.display().to_string()),
-        ("durability", zone.durability.as_str().to_owned()),
-        ("verify_reads", show_verify(zone.verify_reads)),
-        ("concurrency", zone.concurrency.to_string()),
-    ];
-    for (name, value) in keys {
-        let kind = ZONE.keys.iter().find(|key| key.name == name).map_or(Kind::Text, |key| key.kind);
-        out.push_str(&format!("{name} = {}\n", literal(kind, &value)));
+    for key in zone.keys.table.keys() {
+        let (text, _) = zone.keys.get(key.name);
+        // A secret that is in a file is not printed either: the file's name is.
+        let file = format!("{}_file", key.name);
+        if key.kind == Kind::Secret && !zone.keys.get(&file).0.is_empty() {
+            out.push_str(&format!("{file} = {}\n", literal(Kind::Text, zone.keys.get(&file).0)));
+        } else if !text.is_empty() {
+            let text = if key.kind == Kind::Secret { redact(text) } else { text.to_owned() };
+            out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, &text)));
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Durations as `24h` and sizes as `4MiB`, read and written.
+//! Durations as `24h` and sizes as `4MiB`.
 
 use std::time::Duration;
 
@@ -38,30 +38,6 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         rest = tail.trim_start();
     }
     (!text.is_empty()).then(|| Duration::from_millis(total))
-}
-
-/// Writes a duration as [`parse_duration`] reads it, to the millisecond.
-pub(crate) fn format_duration(duration: Duration) -> String {
-    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if rest == 0 {
-        return "0".to_owned();
-    }
-    let mut out = String::new();
-    // Weeks and days only where nothing is left over: "24h" says more to most than "1d", and "25h" more than "1d1h".
-    for (unit, factor) in TIME {
-        let count = rest / factor;
-        let whole = rest.is_multiple_of(factor);
-        let fits = match unit {
-            "w" => false,
-            "d" => whole && count > 1,
-            _ => count > 0,
-        };
-        if fits {
-            out.push_str(&format!("{count}{unit}"));
-            rest %= factor;
-        }
-    }
-    out
 }
 
 /// Reads `4MiB`, or a plain number of bytes.

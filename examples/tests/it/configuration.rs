@@ -182,8 +182,54 @@ fn a_variable_that_is_no_setting_is_warned_of() {
 #[test]
 fn a_type_of_zone_that_is_yet_to_come_is_refused_rather_than_half_done() {
     let dir = in_empty_dir();
-    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\ntype = \"swift\"\nauth_version = 3\n", &[]);
-    assert!(text.contains("registry.toml:3: zone.type: there are no zones of type \"swift\" in this release"), "{text}");
+    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\ntype = \"s3\"\nbucket = \"b\"\n", &[]);
+    assert!(
+        text.contains(
+            "registry.toml:3: zone.type: there are no zones of type \"s3\" in this release; the types here are \"filesystem\" and \"swift\""
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_zone_in_swift_has_keys_of_its_own_and_its_secrets_are_shown_to_nobody() {
+    let dir = in_empty_dir();
+    let zone = "[[zone]]\nname = \"leo\"\ntype = \"swift\"\nauth_url = \"https://keystone.example:5000/v3\"\ncontainer = \"quay\"\nusername = \"admin\"\n";
+    std::fs::write(dir.path().join("password"), "in a file\n").unwrap();
+    let show = |more: &str| {
+        std::fs::write(dir.path().join("registry.toml"), format!("{zone}{more}")).unwrap();
+        let mut command = command("registry");
+        command.current_dir(dir.path()).args(["--config", "registry.toml", "config", "show"]).env("OS_PASSWORD", "of the environment");
+        let output = command.output().unwrap();
+        let (text, errors) = texts(&output);
+        assert!(output.status.success(), "{errors}");
+        text.split_once("[[zone]]").unwrap().1.to_owned()
+    };
+    let text = show("password = \"${OS_PASSWORD}\"\ntenant_id = \"0a1b2c\"\nauth_version = 3\nidle_timeout = \"7s\"\n");
+    assert!(text.contains("password = \"[redacted]\"\n") && !text.contains("environment"), "{text}");
+    for line in
+        ["auth_version = 3", "tenant_id = \"0a1b2c\"", "idle_timeout = \"7s\"", "create_container = false", "verify_reads = \"always\""]
+    {
+        assert!(text.lines().any(|shown| shown == line), "{line}:\n{text}");
+    }
+    let text = show("password_file = \"password\"\n");
+    assert!(text.contains("password_file = \"password\"\n") && !text.contains("in a file"), "{text}");
+    let cases = [
+        ("path = \"x\"\n", "registry.toml:7: zone.path: there is no such setting"),
+        ("pasword = \"x\"\n", "registry.toml:7: zone.pasword: there is no such setting; did you mean password?"),
+        ("", "registry.toml:1: zone: password is missing: Keystone asks for it"),
+        ("password_file = \"none\"\n", "registry.toml:7: zone.password_file: cannot read \"none\""),
+        ("password = \"a\"\npassword_file = \"password\"\n", "registry.toml:8: zone.password_file: password is given too"),
+        ("password = \"a\"\nidle_timeout = \"0\"\n", "registry.toml:8: zone.idle_timeout: \"0\" is not a time above 0"),
+        ("password = \"a\"\ncreate_container = \"maybe\"\n", "registry.toml:8: zone.create_container: \"maybe\" is not true or false"),
+        ("password = \"a\"\nauth_version = \"x\"\n", "registry.toml:8: zone.auth_version: \"x\" is not a whole number"),
+    ];
+    for (more, wanted) in cases {
+        let text = complaint(dir.path(), &format!("{zone}{more}"), &[]);
+        assert!(text.contains(wanted), "{text}");
+    }
+    let twice = format!("{zone}password = \"a\"\n{}password = \"a\"\n", zone.replace("leo", "other"));
+    assert!(complaint(dir.path(), &twice, &[]).contains("the zones leo and other are the same place"));
 }
 
 #[test]

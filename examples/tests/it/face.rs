@@ -200,7 +200,8 @@ fn a_zone_whose_disk_is_not_mounted_is_refused_and_not_taken_for_empty() {
         texts(&output).1
     };
     let errors = start(&args);
-    assert!(errors.contains("does not hold the zone that was there before") && errors.contains("is its disk mounted?"), "{errors}");
+    assert!(errors.contains("its directory holds no zone: is its disk mounted?") && errors.contains("remove its line from"), "{errors}");
+    assert_eq!(std::fs::read_dir(&zone).unwrap().count(), 0, "nothing is made in it");
     // As another zone's disk.
     std::fs::remove_dir_all(&zone).unwrap();
     Server::start(&dir.path().join("other"), &args).stop();

@@ -4,6 +4,7 @@ mod clients;
 mod configuration;
 mod disk_full;
 mod face;
+mod from_quay;
 mod http;
 mod image;
 mod kill;
@@ -16,6 +17,7 @@ mod power_loss;
 mod process;
 mod programs;
 mod stopping;
+mod swift;
 mod tools;
 mod two_processes;
 #[allow(dead_code, reason = "the example uses all of it, the tests need the parsers")]

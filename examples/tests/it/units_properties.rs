@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::units::{format_duration, parse_duration, parse_size};
+use crate::units::{parse_duration, parse_size};
 
 proptest! {
     #[test]
-    fn a_duration_is_read_as_it_was_written(millis in prop_oneof![0..10_000_u64, 0..10_000_000_000_u64]) {
-        let duration = Duration::from_millis(millis);
-        prop_assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
+    fn a_duration_is_the_sum_of_its_parts(parts in proptest::collection::vec((0..1000_u64, 0..6_usize), 1..5)) {
+        let units = [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+        let text: String = parts.iter().map(|(number, unit)| format!("{number}{}", units[*unit].0)).collect();
+        let millis = parts.iter().map(|(number, unit)| number * units[*unit].1).sum();
+        prop_assert_eq!(parse_duration(&text), Some(Duration::from_millis(millis)));
     }
 
     #[test]
@@ -31,13 +33,6 @@ proptest! {
     fn a_number_without_a_unit_is_no_duration(number in 1..u64::MAX) {
         prop_assert_eq!(parse_duration(&number.to_string()), None);
         prop_assert_eq!(parse_size(&number.to_string()), Some(number));
-    }
-}
-
-#[test]
-fn durations_are_written_as_people_say_them() {
-    for text in ["0", "250ms", "30s", "1m30s", "24h", "1h", "25h", "2d", "30d"] {
-        assert_eq!(format_duration(parse_duration(text).unwrap()), text);
     }
 }
 

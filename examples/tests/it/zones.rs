@@ -228,7 +228,7 @@ fn one_place_under_two_names_is_refused() {
     std::fs::create_dir(dir.path().join("zone")).unwrap();
     let (code, errors) = start("zone", "link");
     assert!(code == Some(1) && errors.contains("the zones one and two are the same place"), "{errors}");
-    assert!(errors.contains("a path of its own"), "{errors}");
+    assert!(errors.contains("a place of its own"), "{errors}");
 }
 
 #[tokio::test]

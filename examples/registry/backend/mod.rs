@@ -1,0 +1,41 @@
+//! What keeps a zone's blobs, as far as opening it goes. Everything else is the same for all: see `zone_store` and `zones`.
+
+mod filesystem;
+mod swift;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use registry_core::blob::Capabilities;
+use registry_core::{BlobStore, Result};
+use storage_object::Budget;
+
+use crate::config::{Storage, Zone};
+
+/// What is at a zone's place now: another value when something else was put there.
+pub(crate) type Seen = (u64, u64);
+
+/// Opens a zone's store.
+#[async_trait]
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// What its stores can do, whether one is open or not.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Looks at what is there; `None` if nothing is.
+    async fn look(&self) -> Result<Option<Seen>>;
+
+    /// Opens the store, or makes it if that is allowed, and tells what it saw there.
+    async fn open(&self, may_make: bool) -> Result<(Arc<dyn BlobStore>, Seen)>;
+
+    /// What to look at when it cannot be opened.
+    fn hint(&self) -> &'static str;
+}
+
+/// The backend of a zone; all of a process share the budget.
+pub(crate) fn of(zone: &Zone, budget: &Budget) -> Arc<dyn Backend> {
+    match &zone.storage {
+        Storage::Filesystem(filesystem) => Arc::new(filesystem.clone()),
+        Storage::Swift(swift) => Arc::new(swift::Container::new(swift, budget)),
+    }
+}

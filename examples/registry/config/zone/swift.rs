@@ -1,0 +1,130 @@
+//! A zone in OpenStack Swift, or in another service that speaks its protocol.
+
+use std::time::Duration;
+
+use serde::Deserialize as _;
+use storage_swift::SwiftConfig;
+
+use super::super::keys::{Key, Keys, Table};
+use super::super::origin::ConfigError;
+use super::super::settings::Kind;
+use super::super::units::{DURATION_HINT, parse_duration};
+use super::{HEAD, TAIL, ZONE};
+
+/// Its keys.
+pub(super) const TABLE: Table = Table { groups: &[HEAD, SERVICE, CONNECTION, TAIL], ..ZONE };
+
+const fn text(name: &'static str, help: &'static str) -> Key {
+    Key { name, kind: Kind::Text, default: "", help }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Key {
+    Key { name, kind: Kind::Secret, default: "", help }
+}
+
+/// What [`SwiftConfig`] has.
+const SERVICE: &[Key] = &[
+    Key { name: "auth_version", kind: Kind::Count, default: "3", help: "3 to log in to Keystone, 1 for TempAuth and RadosGW." },
+    text("auth_url", "Where to log in, such as https://keystone.example:5000/v3, or of version 1 https://swift.example/auth/v1.0."),
+    text("container", "The container that holds the blobs."),
+    text("storage_path", "The folder in it under which everything of this zone is."),
+    Key {
+        name: "create_container",
+        kind: Kind::Switch,
+        default: "false",
+        help: "Make the container if it is not there and this zone is used for the first time.",
+    },
+    text("username", "The user; of version 1 often ACCOUNT:USER."),
+    secret("password", "The password; of version 1 the key."),
+    text("user_domain_name", "The user's domain; Default when empty."),
+    text("user_domain_id", "The same by id."),
+    text("user_id", "The user by id, instead of by name and domain."),
+    text("tenant_id", "The project, or tenant, by id; project_id means the same."),
+    text("tenant_name", "The project by name; project_name means the same."),
+    text("project_id", "See tenant_id."),
+    text("project_name", "See tenant_name."),
+    text("project_domain_name", "The project's domain; the user's when empty."),
+    text("project_domain_id", "The same by id."),
+    text("application_credential_id", "An application credential, instead of user, password and project."),
+    text("application_credential_name", "The same by name; with the user."),
+    secret("application_credential_secret", "Its secret."),
+    secret("token", "A token that somebody else obtained. It is not renewed."),
+    text("region", "The region in Keystone's catalogue; may be empty if there is only one."),
+    Key { name: "interface", kind: Kind::Text, default: "public", help: "Which address of the catalogue: public, internal or admin." },
+    text("service_type", "What the service is called in the catalogue; object-store when empty."),
+    text("storage_url", "The account's address, instead of the catalogue's."),
+    secret("temp_url_key", "The account's or the container's key for temporary URLs; see http.redirect."),
+    text("ca_file", "A PEM file with certificates of authorities to trust too."),
+    text("client_cert_file", "A PEM file with a certificate to show to servers that want one."),
+    text("client_key_file", "A PEM file with its key, if that is not in the same file."),
+    text("proxy", "A proxy for all requests, such as http://proxy.example:3128."),
+];
+
+/// How its client behaves.
+const CONNECTION: &[Key] = &[
+    Key { name: "connect_timeout", kind: Kind::Duration, default: "5s", help: "How long a connection may take to be made." },
+    Key {
+        name: "idle_timeout",
+        kind: Kind::Duration,
+        default: "30s",
+        help: "How long nothing may move on a connection. There is no limit to how long all of a blob takes.",
+    },
+    Key {
+        name: "verify_reads",
+        kind: Kind::Text,
+        default: "always",
+        help: "When whole blobs are hashed once more on their way out: always, never, stale (not checked for 30 days), or as \"stale(7d)\".",
+    },
+];
+
+/// A container in Swift.
+#[derive(Clone, Debug)]
+pub(crate) struct Swift {
+    /// Where it is and who may use it.
+    pub(crate) config: SwiftConfig,
+    /// How long a connection may take.
+    pub(crate) connect_timeout: Duration,
+    /// How long nothing may move.
+    pub(crate) idle_timeout: Duration,
+}
+
+impl Swift {
+    pub(super) fn read(keys: &Keys) -> Result<Self, ConfigError> {
+        let mut table = toml::Table::new();
+        for key in SERVICE {
+            let text = if key.kind == Kind::Secret { keys.secret(key.name)? } else { keys.get(key.name).0.to_owned() };
+            if text.is_empty() {
+                continue;
+            }
+            let value = match key.kind {
+                Kind::Count => keys.read(key.name, "a whole number", |text| text.parse().ok().map(toml::Value::Integer))?,
+                Kind::Switch => keys.read(key.name, "true or false", |text| text.parse().ok().map(toml::Value::Boolean))?,
+                _ => toml::Value::String(text),
+            };
+            table.insert(key.name.to_owned(), value);
+        }
+        // Two names of one thing, say, or an interface that there is not.
+        let wrong = |error: toml::de::Error| ConfigError::value(&keys.origin, "zone", error.message());
+        let config = SwiftConfig::deserialize(table).map_err(wrong)?;
+        // What is missing, and files that are not there, are known without asking anybody.
+        storage_swift::SwiftBuilder::new(config.clone()).build().map_err(|error| ConfigError::value(&keys.origin, "zone", error))?;
+        let above_zero = |name| {
+            let wanted = format!("a time above 0: {DURATION_HINT}");
+            keys.read(name, &wanted, |text| parse_duration(text).filter(|time| *time > Duration::ZERO))
+        };
+        Ok(Self { config, connect_timeout: above_zero("connect_timeout")?, idle_timeout: above_zero("idle_timeout")? })
+    }
+
+    /// `container quay at https://keystone.example:5000/v3`
+    pub(super) fn place(&self) -> String {
+        let config = &self.config;
+        let folder = config.storage_path.trim_matches('/');
+        let (slash, url) = (if folder.is_empty() { "" } else { "/" }, config.storage_url.as_ref().or(config.auth_url.as_ref()));
+        format!("container {}{slash}{folder} at {}", config.container, url.map_or("", String::as_str))
+    }
+
+    pub(super) fn exact_place(&self) -> String {
+        let config = &self.config;
+        format!("{} {:?} {:?} {:?} {:?}", self.place(), config.region, config.project_id, config.project_name, config.project_domain_name)
+    }
+}
