@@ -191,10 +191,20 @@ fn zone(out: &mut String, location: &str, name: &str, engine: &str, parameters: 
     }
     let _ = write!(out, "\n[[zone]]\nname = {}\ntype = {}\n", quoted(name), quoted(known.zone_type));
     let mut parameters = flat(parameters);
+    for what in ["id", "name"] {
+        // Two names of one thing.
+        let (tenant, project) = (format!("os_options.tenant_{what}"), format!("os_options.project_{what}"));
+        match (parameters.get(&tenant), parameters.get(&project)) {
+            (Some(one), Some(other)) if one == other => drop(parameters.remove(&project)),
+            (Some(_), Some(_)) => return Err(format!("DISTRIBUTED_STORAGE_CONFIG.{location}: {tenant} and {project} are not the same")),
+            _ => {}
+        }
+    }
     for (parameter, rule) in known.rules {
         let Some(value) = parameters.remove(*parameter) else { continue };
         let key = format!("DISTRIBUTED_STORAGE_CONFIG.{location}.{parameter}");
         match rule {
+            Text(_) if value.is_f64() => return Err(format!("{key}: write it in quotes, so that it is a text and no number")),
             Text("interface") => {
                 let _ = writeln!(out, "interface = {}", quoted(text(&key, &value)?.trim_end_matches("URL")));
             }
@@ -203,7 +213,8 @@ fn zone(out: &mut String, location: &str, name: &str, engine: &str, parameters: 
             }
             Count(ours) => {
                 let text = text(&key, &value)?;
-                let number: u64 = text.parse().map_err(|_| format!("{key}: {text:?} is not a whole number"))?;
+                // A version is often written as 3.0.
+                let number = text.trim_end_matches(".0").parse::<u64>().map_err(|_| format!("{key}: {text:?} is not a whole number"))?;
                 let _ = writeln!(out, "{ours} = {number}");
             }
             Endpoint => {
@@ -245,10 +256,12 @@ fn flat(parameters: &Map<String, Value>) -> BTreeMap<String, Value> {
 fn endpoint(key: &str, host: &str, parameters: &BTreeMap<String, Value>) -> Result<String, String> {
     let part = |name: &str| parameters.get(name).map(|value| text(key, value)).transpose();
     let host = part(host)?.unwrap_or_default();
-    let is_secure = part("is_secure")?.is_none_or(|text| text == "true");
+    // As Python sees it: whatever is not false is true.
+    let is_secure = part("is_secure")?.is_none_or(|text| !matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | ""));
     let (scheme, rest) = host.split_once("://").unwrap_or((if is_secure { "https" } else { "http" }, &host));
-    let port = part("port")?.map_or_else(String::new, |port| format!(":{port}"));
-    Ok(format!("{scheme}://{}{port}", rest.trim_end_matches('/')))
+    let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(authority, path)| (authority, format!("/{path}")));
+    let port = part("port")?.filter(|_| !authority.contains(':')).map_or_else(String::new, |port| format!(":{port}"));
+    Ok(format!("{scheme}://{authority}{port}{}", path.trim_end_matches('/')))
 }
 
 fn policies(out: &mut String, zones: usize, replication: bool, default_locations: &[String]) {

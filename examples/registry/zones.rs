@@ -46,7 +46,9 @@ pub(crate) async fn open(
     if let [zone] = &config.zones[..]
         && (served.is_empty() || !plain.is_empty())
     {
-        let store = open_plain(config, zone, &budget, purpose != Purpose::Use && !plain.contains_key(&zone.name)).await?;
+        let known = plain.contains_key(&zone.name);
+        let may_make = purpose != Purpose::Use && !config.read_only && !known;
+        let store = open_plain(config, zone, &budget, may_make, known).await?;
         identity::confirm(&config.data, zone, &*store, !config.read_only).await?;
         return Ok((store, None));
     }
@@ -135,14 +137,14 @@ fn refused(error: BuildError) -> Failure {
     }
 }
 
-async fn open_plain(config: &Config, zone: &Zone, budget: &Budget, may_make: bool) -> Result<Arc<dyn BlobStore>, Failure> {
+async fn open_plain(config: &Config, zone: &Zone, budget: &Budget, may_make: bool, known: bool) -> Result<Arc<dyn BlobStore>, Failure> {
     let backend = backend::of(zone, budget);
     match backend.open(may_make).await {
         Ok((store, _)) => Ok(store),
         Err(error) => {
             let failure = Failure::because(format!("cannot open zone {} in {}", zone.name, zone.place()), &error);
             let hint = backend.hint();
-            Err(failure.hint(if may_make { hint.to_owned() } else { format!("{hint}. {}", identity::deliberate(&config.data)) }))
+            Err(failure.hint(if !known { hint.to_owned() } else { format!("{hint}. {}", identity::deliberate(&config.data)) }))
         }
     }
 }

@@ -154,7 +154,8 @@ impl BlobStore for ReplicatedStore {
     fn uploads(&self, older_than: Timestamp) -> ItemStream<'_, PendingUpload> {
         let works = |member: &&Arc<Member>| !member.health.is_open();
         let members = self.cluster.members.iter().filter(works).filter_map(|member| Some((member, member.usable()?)));
-        let limit = self.cluster.options.request_timeout;
+        // Before the first there may be many that are none.
+        let limit = self.cluster.options.commit_timeout;
         let listed = members.map(move |(member, id)| {
             // One zone that is down or hangs must not keep what was abandoned in the others.
             stream::unfold(Some(member.store.uploads(older_than)), move |uploads| async move {

@@ -20,7 +20,9 @@ impl Layout {
     }
 
     fn path(&self, name: &str) -> Path {
-        if self.root.is_empty() { Path::from(name) } else { Path::from(format!("{}/{name}", self.root)) }
+        let path = if self.root.is_empty() { name.to_owned() } else { format!("{}/{name}", self.root) };
+        // As it is, so that it is recognised in lists; what no path can have is escaped.
+        Path::parse(&path).unwrap_or_else(|_| Path::from(path))
     }
 
     pub(crate) fn blob(&self, digest: &Digest) -> Path {
@@ -87,6 +89,11 @@ pub(crate) fn piece(epoch: u64, number: u32) -> String {
     format!("{epoch}-{number:06}")
 }
 
+/// The epoch of a piece's writer; `None` of what is no piece.
+pub(crate) fn epoch_of(name: &str) -> Option<u64> {
+    name.split_once('-')?.0.parse().ok()
+}
+
 /// Who last took up the upload: an epoch, or [`COMMITTED`].
 pub(crate) const WRITER: &str = "_writer";
 
@@ -106,4 +113,18 @@ pub(crate) fn marked(name: &str) -> Option<Digest> {
 /// Whether it can be an upload's id.
 pub(crate) fn is_upload_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Layout;
+
+    #[test]
+    fn what_is_stored_under_any_storage_path_is_recognised() {
+        for root in ["", "/quay/", "a b/~c", "büro/100%/[x]*?"] {
+            let layout = Layout::new(root, true);
+            assert_eq!(layout.upload_of(&layout.staged("id", "1-000002")), Some(("id", "1-000002")), "{root:?}");
+            assert_eq!(layout.object_of(&layout.object("zone")), Some("zone"), "{root:?}");
+        }
+    }
 }

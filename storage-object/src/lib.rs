@@ -14,7 +14,8 @@
 //! # Why it is done this way
 //!
 //! **A digest that is known is a key.** [`put`](registry_core::BlobStore::put) writes straight to the blob's key: one request for what fits into a part, a
-//! multipart upload for the rest, completed only when all of it was hashed and is right. Nothing is staged, nothing is copied.
+//! multipart upload for the rest, completed only when all of it was hashed and is right. Nothing is staged, nothing is copied. (Where blobs are manifests, the
+//! rest goes up as pieces, and its manifest is written when all was hashed.)
 //!
 //! **Otherwise bytes are staged, and promoted on the service's side** ([`Promote`]): by a copy, by copies of parts, or by a manifest. A blob that still
 //! fits into memory at its commit is written to its key from there.

@@ -25,8 +25,8 @@ pub(crate) enum Target {
     Object(Path),
     /// The same, where nothing can have been before.
     NewObject(Path),
-    /// One object for each part, in an upload's folder, numbered from `first` on.
-    Pieces { id: String, epoch: u64, first: u32 },
+    /// One object for each part, in an upload's folder, numbered from `first` on, behind so many others of the same blob.
+    Pieces { id: String, epoch: u64, first: u32, before: usize },
 }
 
 /// Bytes that become a part.
@@ -146,7 +146,7 @@ impl Parts {
     fn part_size(&self) -> u64 {
         let before = match self.target {
             Target::Object(_) | Target::NewObject(_) => 0,
-            Target::Pieces { first, .. } => first as usize,
+            Target::Pieces { before, .. } => before,
         };
         self.shared.part_sizes.of(before + self.next, self.size)
     }
@@ -204,7 +204,7 @@ impl Parts {
                         }
                     });
                 }
-                (Target::Pieces { id, epoch, first }, _) => {
+                (Target::Pieces { id, epoch, first, .. }, _) => {
                     let number = first + u32::try_from(part.number).unwrap_or(u32::MAX);
                     let path = shared.layout.staged(id, &layout::piece(*epoch, number));
                     self.sending.spawn(async move {

@@ -17,6 +17,9 @@ use crate::layout::{WRITER, is_upload_id, marked};
 use crate::promote::{Manifests, Promote};
 use crate::shared::{Shared, modified};
 
+/// Folders judged at a time.
+const AT_ONCE: usize = 16;
+
 /// What a listing says of an upload's folder.
 #[derive(Debug, Default)]
 struct Folder {
@@ -56,7 +59,8 @@ pub(crate) fn list(shared: &Arc<Shared>, older_than: Timestamp) -> ItemStream<'s
             }
         }
         folders.retain(|_, folder| folder.modified < older_than);
-        let pending = stream::iter(folders).map(Ok).try_filter_map(move |(id, folder)| {
+        // Those of blobs are asked about, and there may be many.
+        let judged = stream::iter(folders).map(move |(id, folder)| {
             let shared = Arc::clone(&shared);
             async move {
                 let blobs = blobs(&shared, &id, &folder.markers).await?;
@@ -65,10 +69,10 @@ pub(crate) fn list(shared: &Arc<Shared>, older_than: Timestamp) -> ItemStream<'s
                 }
                 let segments = if folder.has_writer { segments(&shared, &blobs).await? } else { None };
                 let has_more = segments.is_some_and(|segments| segments.len() < folder.pieces);
-                Ok(has_more.then(|| PendingUpload::new(id, folder.modified, None)))
+                Ok::<_, Error>(has_more.then(|| PendingUpload::new(id, folder.modified, None)))
             }
         });
-        Ok::<_, Error>(pending)
+        Ok::<_, Error>(judged.buffered(AT_ONCE).try_filter_map(|pending| std::future::ready(Ok(pending))))
     };
     Box::pin(stream::once(found).try_flatten())
 }

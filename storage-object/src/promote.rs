@@ -89,12 +89,23 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
+    pub(crate) fn name(&self) -> String {
+        layout::piece(self.epoch, self.number)
+    }
+
     pub(crate) fn path(&self, shared: &Shared, id: &str) -> Path {
-        shared.layout.staged(id, &layout::piece(self.epoch, self.number))
+        shared.layout.staged(id, &self.name())
     }
 }
 
-/// Makes the pieces of the upload the blob, in one step. They are `size` bytes, and have that digest. May be called again after a failure.
+/// Notes beside an upload's pieces that they become, or are, this blob. To be done before a manifest is written: whoever finds the pieces later has to know whose
+/// they may be.
+pub(crate) async fn mark(shared: &Shared, id: &str, digest: &Digest) -> Result<()> {
+    let marker = shared.layout.staged(id, &layout::marker(digest));
+    shared.put(&marker, PutPayload::from_bytes(Bytes::from(digest.to_string()))).await.map(drop)
+}
+
+/// Makes the pieces of the upload the blob, in one step; where they stay, [`mark`] them before. They are `size` bytes, and have that digest. May be called again after a failure.
 pub(crate) async fn promote(shared: &Arc<Shared>, id: &str, pieces: &[Piece], size: u64, digest: &Digest) -> Result<()> {
     let to = shared.layout.blob(digest);
     let outcome = match (&shared.promote, pieces) {
@@ -107,9 +118,6 @@ pub(crate) async fn promote(shared: &Arc<Shared>, id: &str, pieces: &[Piece], si
             parts.join(&sources, &to).await
         }
         (Promote::Manifest(manifests), _) => {
-            // Before the manifest: whoever finds these pieces later has to know whose they may be.
-            let marker = shared.layout.staged(id, &layout::marker(digest));
-            shared.put(&marker, PutPayload::from_bytes(Bytes::from(digest.to_string()))).await?;
             let segment = |piece: &Piece| Segment { path: piece.path(shared, id), size: piece.size, e_tag: piece.e_tag.clone() };
             manifests.put_manifest(&to, &pieces.iter().map(segment).collect::<Vec<_>>(), id).await
         }

@@ -8,7 +8,7 @@ use registry_core::blob::{BlobInfo, ByteStream, WriteOptions};
 use registry_core::{Digest, Error, ErrorKind, Hasher, Result};
 
 use crate::parts::{Parts, Target};
-use crate::promote::{Promote, promote};
+use crate::promote::{Promote, mark, promote};
 use crate::shared::Shared;
 
 /// Writes the content under its digest; nothing is visible before all of it was verified.
@@ -20,7 +20,7 @@ pub(crate) async fn put(shared: &Arc<Shared>, digest: &Digest, options: &WriteOp
     let by_manifest = matches!(shared.promote, Promote::Manifest(_));
     let id = registry_core::random_id();
     let target = if by_manifest {
-        Target::Pieces { id: id.clone(), epoch: options.epoch, first: 0 }
+        Target::Pieces { id: id.clone(), epoch: options.epoch, first: 0, before: 0 }
     } else {
         Target::Object(shared.layout.blob(digest))
     };
@@ -51,6 +51,7 @@ pub(crate) async fn put(shared: &Arc<Shared>, digest: &Digest, options: &WriteOp
         }
         let pieces = parts.finish().await?;
         if by_manifest {
+            mark(shared, &id, digest).await?;
             promote(shared, &id, &pieces, len, digest).await?;
         }
         Ok(len)

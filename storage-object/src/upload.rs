@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::PutPayload;
+use object_store::path::Path;
 use registry_core::blob::{BlobInfo, BlobUpload, ResumeOptions, UploadToken, WriteOptions};
 use registry_core::{Digest, Error, ErrorKind, Hasher, Result};
 
 use crate::error::told;
-use crate::layout::{COMMITTED, WRITER};
+use crate::layout::{COMMITTED, WRITER, epoch_of, marked, marker};
 use crate::parts::{Parts, Target};
-use crate::promote::{Piece, Promote, gone, promote, read_piece};
+use crate::promote::{Piece, Promote, gone, mark, promote, read_piece};
 use crate::shared::Shared;
 use crate::token;
 
@@ -45,9 +46,10 @@ enum State {
     Committed(Digest),
 }
 
-fn parts(shared: &Arc<Shared>, id: &str, epoch: u64, next: u32, size: Option<u64>) -> Parts {
+/// What comes behind so many pieces, the next of which has this number.
+fn parts(shared: &Arc<Shared>, id: &str, epoch: u64, next: u32, before: usize, size: Option<u64>) -> Parts {
     let target = match shared.promote {
-        Promote::Manifest(_) => Target::Pieces { id: id.to_owned(), epoch, first: next },
+        Promote::Manifest(_) => Target::Pieces { id: id.to_owned(), epoch, first: next, before },
         _ => Target::NewObject(Piece { epoch, number: next, size: 0, e_tag: String::new() }.path(shared, id)),
     };
     Parts::new(shared, target, size)
@@ -59,7 +61,7 @@ impl ObjectUpload {
     }
 
     fn new(shared: &Arc<Shared>, id: String, epoch: u64, hasher: Hasher, size: Option<u64>) -> Self {
-        let parts = parts(shared, &id, epoch, 0, size);
+        let parts = parts(shared, &id, epoch, 0, 0, size);
         Self {
             shared: Arc::clone(shared),
             id,
@@ -106,14 +108,17 @@ impl ObjectUpload {
         let smallest = shared.part_sizes.of(pieces.len().saturating_sub(1), None);
         let tail = pieces.pop_if(|last| last.size < smallest);
         upload.pieces = pieces;
-        upload.parts = parts(shared, &upload.id, upload.epoch, upload.next, None);
+        upload.parts = parts(shared, &upload.id, upload.epoch, upload.next, upload.pieces.len(), None);
         if let Some(tail) = tail {
-            let chunks = read_piece(shared, &upload.id, &tail).await?;
-            let bytes: BytesMut = chunks.try_collect().await.map_err(|error| told(error, &upload.id))?;
-            if bytes.len() as u64 != tail.size {
+            let mut chunks = read_piece(shared, &upload.id, &tail).await?;
+            let mut len = 0;
+            while let Some(chunk) = chunks.try_next().await.map_err(|error| told(error, &upload.id))? {
+                len += chunk.len() as u64;
+                upload.parts.write(chunk).await?;
+            }
+            if len != tail.size {
                 return Err(Error::new(ErrorKind::Unavailable, "staged bytes were cut short").with_key(&upload.id));
             }
-            upload.parts.write(bytes.freeze()).await?;
         }
         Ok(upload)
     }
@@ -141,7 +146,7 @@ impl ObjectUpload {
             self.pieces.push(Piece { epoch: self.epoch, number, ..piece });
             self.next += 1;
         }
-        self.parts = parts(&self.shared, &self.id, self.epoch, self.next, self.size);
+        self.parts = parts(&self.shared, &self.id, self.epoch, self.next, self.pieces.len(), self.size);
         Ok(())
     }
 
@@ -175,17 +180,46 @@ impl ObjectUpload {
         self.shared.delete(staged.into_iter().map(|meta| meta.location).filter(goes).collect()).await
     }
 
+    /// Whether somebody has begun to make a blob of what is staged.
+    async fn is_marked(&self, digest: &Digest) -> Result<bool> {
+        if self.shared.head(&self.shared.layout.staged(&self.id, &marker(digest))).await?.is_some() {
+            return Ok(true);
+        }
+        let staged = self.shared.folder(&self.id).await?;
+        let is_marker = |path: &Path| self.shared.layout.upload_of(path).is_some_and(|(_, name)| marked(name).is_some());
+        Ok(staged.iter().any(|meta| is_marker(&meta.location)))
+    }
+
+    /// Makes the pieces the blob. Returns whether it is certain that no other writer has made, or is about to make, one of pieces in the same folder.
+    ///
+    /// Where pieces stay, the order is: looking for markers, our marker, looking who the writer is, the manifest. Who was overtaken before its own marker finds that out
+    /// and ends; whose marker was there before ours may yet succeed, and its pieces must stay.
+    async fn promote(&self, digest: &Digest) -> Result<bool> {
+        let by_manifest = matches!(self.shared.promote, Promote::Manifest(_));
+        let is_alone = !by_manifest || !self.is_shared || !self.is_marked(digest).await?;
+        if by_manifest {
+            mark(&self.shared, &self.id, digest).await?;
+        }
+        if self.is_overtaken().await? {
+            return Err(Error::new(ErrorKind::Conflict, "the upload has a newer writer").with_key(&self.id));
+        }
+        promote(&self.shared, &self.id, &self.pieces, self.offset, digest).await?;
+        Ok(is_alone)
+    }
+
     /// Tidies up behind a commit. What fails is left for the clean-up.
-    async fn tidy(&self) {
+    async fn tidy(&self, is_alone: bool) {
         let tidied = match self.shared.promote {
             Promote::Manifest(_) if !self.pieces.is_empty() => {
                 // The pieces are the blob now. Nobody may take the upload up again.
                 let path = self.shared.layout.staged(&self.id, WRITER);
                 match self.shared.put(&path, PutPayload::from(COMMITTED)).await {
-                    Ok(_) => {
-                        let is_piece = |name: &str| self.pieces.iter().any(|piece| crate::layout::piece(piece.epoch, piece.number) == name);
-                        self.clear(|name| name.starts_with('_') || is_piece(name)).await
+                    // A newer writer's pieces are its own, and may be a blob by now.
+                    Ok(_) if is_alone => {
+                        let is_piece = |name: &str| self.pieces.iter().any(|piece| piece.name() == name);
+                        self.clear(|name| is_piece(name) || epoch_of(name).is_none_or(|epoch| epoch >= self.epoch)).await
                     }
+                    Ok(_) => Ok(()),
                     Err(error) => Err(error),
                 }
             }
@@ -256,19 +290,17 @@ impl BlobUpload for ObjectUpload {
         if found != *digest {
             return Err(Error::digest_mismatch(digest, &found));
         }
-        if self.pieces.is_empty() && self.parts.is_in_memory() {
+        let is_alone = if self.pieces.is_empty() && self.parts.is_in_memory() {
             let payload: PutPayload = self.parts.in_memory().iter().cloned().collect();
             self.shared.put(&self.shared.layout.blob(digest), payload).await?;
+            true
         } else {
             self.flush().await?;
-            if self.is_overtaken().await? {
-                return Err(Error::new(ErrorKind::Conflict, "the upload has a newer writer").with_key(&self.id));
-            }
-            promote(&self.shared, &self.id, &self.pieces, self.offset, digest).await?;
-        }
+            self.promote(digest).await?
+        };
         self.state = State::Committed(*digest);
         if !self.is_overtaken().await.unwrap_or(true) {
-            self.tidy().await;
+            self.tidy(is_alone).await;
         }
         Ok(BlobInfo::new(*digest, self.offset))
     }
@@ -278,7 +310,17 @@ impl BlobUpload for ObjectUpload {
             return Ok(());
         }
         self.parts.settle().await;
-        self.parts = parts(&self.shared, &self.id, self.epoch, self.next, None);
+        self.parts = parts(&self.shared, &self.id, self.epoch, self.next, self.pieces.len(), None);
+        if self.is_shared && matches!(self.shared.promote, Promote::Manifest(_)) {
+            // An older writer may be in the middle of its commit. From here on one that has not yet written its marker finds itself overtaken.
+            self.shared.put(&self.shared.layout.staged(&self.id, WRITER), PutPayload::from(self.epoch.to_string())).await?;
+            let staged = self.shared.folder(&self.id).await?;
+            let is_marker = |path: &Path| self.shared.layout.upload_of(path).is_some_and(|(_, name)| marked(name).is_some());
+            if staged.iter().any(|meta| is_marker(&meta.location)) {
+                // They may be a blob, or become one: the clean-up of abandoned uploads asks it.
+                return Ok(());
+            }
+        }
         self.clear(|_| false).await
     }
 }

@@ -1,6 +1,6 @@
 //! [`SwiftBlobStore`]: blobs in Swift.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -11,7 +11,6 @@ use registry_core::blob::{
 };
 use registry_core::{BlobStore, BlobUpload, Digest, Error, ErrorKind, Result, Timestamp};
 use storage_object::{Manifests, ObjectBlobStore, Segment};
-use tokio::sync::Mutex;
 
 use crate::client::{Call, Target};
 use crate::store::SwiftStore;
@@ -19,6 +18,9 @@ use crate::{large, listing};
 
 /// How long it is believed that temporary URLs are good, or are not.
 const URLS_TRIED: Duration = Duration::from_secs(60);
+
+/// How long it may take to try one.
+const URLS_PATIENCE: Duration = Duration::from_secs(5);
 
 const TEMP_URL_KEY: http::HeaderName = http::HeaderName::from_static("x-account-meta-temp-url-key");
 
@@ -32,8 +34,22 @@ const TEMP_URL_KEY: http::HeaderName = http::HeaderName::from_static("x-account-
 pub struct SwiftBlobStore {
     blobs: ObjectBlobStore,
     objects: SwiftStore,
-    /// When temporary URLs were tried last, and whether they are good.
-    urls: Arc<Mutex<Option<(Instant, bool)>>>,
+    urls: Arc<Urls>,
+}
+
+/// Whether temporary URLs are good.
+#[derive(Debug, Default)]
+struct Urls {
+    /// When they were tried last, and how that ended.
+    known: Mutex<Option<(Instant, bool)>>,
+    /// Held by who tries.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Urls {
+    fn note(&self, known: Option<(Instant, bool)>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
 }
 
 impl SwiftBlobStore {
@@ -43,18 +59,21 @@ impl SwiftBlobStore {
 
     /// Whether temporary URLs let their holders in, as they were found to lately.
     async fn has_urls(&self) -> bool {
-        let mut tried = self.urls.lock().await;
-        match *tried {
-            Some((at, good)) if at.elapsed() < URLS_TRIED => good,
-            _ => {
-                let outcome = self.objects.try_temp_url().await;
-                if let Err(error) = &outcome {
-                    tracing::warn!(%error, "no temporary URLs are given out");
-                }
-                *tried = Some((Instant::now(), outcome.is_ok()));
-                outcome.is_ok()
-            }
+        let known = *self.urls.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, good)) = known
+            && at.elapsed() < URLS_TRIED
+        {
+            return good;
         }
+        // One tries; nobody else waits for that.
+        let Ok(_turn) = self.urls.turn.try_lock() else { return known.is_some_and(|(_, good)| good) };
+        let tried = tokio::time::timeout(URLS_PATIENCE, self.objects.try_temp_url()).await;
+        let outcome = tried.unwrap_or_else(|_| Err(Error::new(ErrorKind::TimedOut, "trying a temporary URL took too long")));
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "no temporary URLs are given out");
+        }
+        self.urls.note(Some((Instant::now(), outcome.is_ok())));
+        outcome.is_ok()
     }
 
     /// Tells the account the key that temporary URLs are signed with, as `swift post -m Temp-URL-Key:…` does. Its second key, if there is one, stays.
@@ -66,7 +85,7 @@ impl SwiftBlobStore {
         };
         let call = Call::new(http::Method::POST, Target::Account).header(TEMP_URL_KEY, key.reveal());
         self.objects.client.send(&call).await.map_err(|failure| failure.error)?;
-        *self.urls.lock().await = None;
+        self.urls.note(None);
         Ok(())
     }
 }
@@ -78,7 +97,8 @@ impl Manifests for SwiftStore {
         let size = segments.iter().map(|(_, size, _)| size).sum::<u64>();
         let mut headers = http::HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, listing::type_with_size(size));
-        let put = large::put_manifest(&self.client, path, &segments, upload, headers).await;
+        let is_compared = self.info().await.map_err(|failure| failure.told(path.as_ref()))?.compares_manifests;
+        let put = large::put_manifest(&self.client, path, &segments, upload, headers, is_compared).await;
         put.map(drop).map_err(|failure| failure.told(path.as_ref()))
     }
 

@@ -137,6 +137,10 @@ impl SwiftBuilder {
         let store = store.with_plain_deletes();
         self.find_container(&store).await?;
         let info = store.info().await.map_err(|failure| failure.error)?.clone();
+        if !info.has_large_objects {
+            let message = "this Swift has no static large objects: its operators have to enable the middleware slo";
+            return Err(registry_core::Error::new(ErrorKind::Unsupported, message));
+        }
         let has_urls = store.temp_url_key.is_some();
         let store = Arc::new(store);
         let mut builder = ObjectBlobStore::builder(Arc::clone(&store))
@@ -196,7 +200,15 @@ impl SwiftBuilder {
             .user_agent(concat!("storage-swift/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = given(&config.ca_file) {
             let unusable = |error: reqwest::Error| SwiftConfigError::File { setting: "ca_file", path: path.clone(), source: error.into() };
-            for certificate in reqwest::Certificate::from_pem_bundle(&read("ca_file", &path)?).map_err(unusable)? {
+            let certificates = reqwest::Certificate::from_pem_bundle(&read("ca_file", &path)?).map_err(unusable)?;
+            if certificates.is_empty() {
+                return Err(SwiftConfigError::File {
+                    setting: "ca_file",
+                    path,
+                    source: "there is no certificate in PEM form in it".into(),
+                });
+            }
+            for certificate in certificates {
                 http = http.add_root_certificate(certificate);
             }
         }
@@ -212,10 +224,11 @@ impl SwiftBuilder {
                 source: error.into(),
             })?);
         }
-        if let Some(proxy) = given(&config.proxy) {
-            http = http.proxy(reqwest::Proxy::all(&proxy).map_err(|error| invalid("proxy", proxy, &error))?);
+        if let Some(proxy) = secret(&config.proxy) {
+            let why = "it is no address of a proxy, such as http://proxy.example:3128";
+            http = http.proxy(reqwest::Proxy::all(proxy.reveal()).map_err(|_| invalid("proxy", "[redacted]".to_owned(), &why))?);
         }
-        http.build().map_err(|error| invalid("ca_file", String::new(), &error))
+        http.build().map_err(|error| SwiftConfigError::Client { why: crate::failure::innermost(&error) })
     }
 }
 
@@ -228,6 +241,9 @@ fn login(config: &SwiftConfig) -> Result<Login, SwiftConfigError> {
             return Err(SwiftConfigError::Invalid { setting, value: value.clone(), why });
         }
     }
+    // A password, or an application credential, is better than a token, which ends.
+    let renewable = secret(&config.password).is_some() || secret(&config.application_credential_secret).is_some();
+    let token = token.filter(|_| !renewable);
     if let (Some(token), Some(storage_url)) = (&token, &storage_url) {
         return Ok(Login::Ready { token: token.clone(), storage_url: storage_url.clone() });
     }

@@ -15,7 +15,7 @@ use registry_core::ErrorKind;
 use tokio::time::Instant;
 
 use crate::auth::{Auth, Session};
-use crate::failure::Failure;
+use crate::failure::{Failure, told_of};
 
 /// All but what needs no escape in a path.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -199,16 +199,20 @@ impl Client {
         }
     }
 
-    /// The same with all of the answer's body, which is a short one: if that breaks off, the request is sent again too.
-    pub(crate) async fn fetch(&self, call: &Call<'_>, what: &str) -> Result<Bytes, Failure> {
+    /// The same with all of the answer's body, which is a short one: if that breaks off, the request is sent again too. With it comes what to call the
+    /// request, if what it says is no good.
+    pub(crate) async fn fetch(&self, call: &Call<'_>, what: &str) -> Result<(Bytes, String), Failure> {
         let mut tries = Tries::new();
         loop {
             let fetched = match self.try_once(call, &mut tries).await {
-                Ok(answer) => self.body(answer, what).await,
+                Ok(answer) => {
+                    let what = told_of(what, transaction(answer.headers()).as_deref());
+                    self.body(answer, &what).await.map(|body| (body, what))
+                }
                 Err(failure) => Err(failure),
             };
             match fetched {
-                Ok(body) => return Ok(body),
+                Ok(fetched) => return Ok(fetched),
                 Err(failure) => self.pause(failure, &mut tries).await?,
             }
         }

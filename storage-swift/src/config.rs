@@ -71,7 +71,8 @@ pub struct SwiftConfig {
     pub application_credential_name: Option<String>,
     /// Its secret.
     pub application_credential_secret: Option<Secret>,
-    /// A token that somebody else obtained. With `storage_url` it is used as it is; otherwise Keystone is asked for the catalogue with it.
+    /// A token that somebody else obtained. With `storage_url` it is used as it is; otherwise Keystone is asked for the catalogue with it. It is not renewed, and not
+    /// used where there is a password or an application credential.
     pub token: Option<Secret>,
     /// The account's address, instead of the catalogue's.
     pub storage_url: Option<String>,
@@ -93,8 +94,8 @@ pub struct SwiftConfig {
     pub client_cert_file: Option<String>,
     /// A PEM file with that certificate's key.
     pub client_key_file: Option<String>,
-    /// A proxy for all requests: `http://host:port`.
-    pub proxy: Option<String>,
+    /// A proxy for all requests: `http://host:port`, or with a user and a password.
+    pub proxy: Option<Secret>,
     /// The key that temporary URLs are signed with; without one there are none.
     pub temp_url_key: Option<Secret>,
 }
@@ -121,6 +122,14 @@ pub enum SwiftConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// A client cannot be made of what is configured: certificates and keys that do not fit, or none to trust on this machine.
+    #[error(
+        "no HTTPS client can be made: {why}; look at ca_file, client_cert_file and client_key_file, and at the certificates of this system"
+    )]
+    Client {
+        /// What TLS says.
+        why: String,
+    },
     /// A file that cannot be used.
     #[error("{setting} = {path:?}: {source}")]
     File {
@@ -134,8 +143,8 @@ pub enum SwiftConfigError {
 }
 
 impl SwiftConfig {
-    /// From the environment: the variables that the `openstack` and `swift` commands understand. Container, storage path, and keys for temporary URLs are
-    /// not among them.
+    /// From the environment: the variables that the `openstack` and `swift` commands understand for a log-in by password, application credential or token.
+    /// Container, storage path, and keys for temporary URLs are not among them; `OS_CLOUD`, which names an entry of a file, is not read.
     pub fn from_env() -> Result<Self, SwiftConfigError> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -144,13 +153,14 @@ impl SwiftConfig {
     pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, SwiftConfigError> {
         let first = |names: &[&str]| names.iter().find_map(|name| get(name).filter(|value| !value.trim().is_empty()));
         let secret = |names: &[&str]| first(names).map(Secret::from);
-        // The `swift` command takes its own variables for version 1, if nothing else says where to log in.
-        let is_v1 = first(&["OS_AUTH_URL", "OS_STORAGE_URL"]).is_none() && first(&["ST_AUTH"]).is_some();
+        // As the `swift` command does it: its own three variables, if all are there, count before those of OpenStack, and mean version 1.
+        let its_own = ["ST_AUTH", "ST_USER", "ST_KEY"].iter().all(|name| first(&[name]).is_some());
         let auth_version = match first(&["ST_AUTH_VERSION", "OS_AUTH_VERSION", "OS_IDENTITY_API_VERSION"]) {
             // 3, 3.0, v3, 2.0 …
-            Some(version) => Some(parse_version(&version)?),
-            None => is_v1.then_some(1),
+            Some(version) if !its_own || first(&["ST_AUTH_VERSION"]).is_some() => Some(parse_version(&version)?),
+            _ => its_own.then_some(1),
         };
+        let either = |of_swift, of_openstack| if its_own { first(&[of_swift]) } else { first(&[of_openstack, of_swift]) };
         let interface = match first(&["OS_INTERFACE", "OS_ENDPOINT_TYPE"]) {
             None => Interface::default(),
             Some(value) => Interface::parse(&value).ok_or_else(|| SwiftConfigError::Invalid {
@@ -159,19 +169,25 @@ impl SwiftConfig {
                 value,
             })?,
         };
-        let domain = ["OS_DEFAULT_DOMAIN_NAME", "OS_DEFAULT_DOMAIN_ID", "OS_DEFAULT_DOMAIN"];
+        // The default domain is for what has none, by name or by id.
+        let domain = |name: &str, id: &str| match (first(&[name]), first(&[id])) {
+            (None, None) => (first(&["OS_DEFAULT_DOMAIN_NAME"]), first(&["OS_DEFAULT_DOMAIN_ID", "OS_DEFAULT_DOMAIN"])),
+            given => given,
+        };
+        let (user_domain_name, user_domain_id) = domain("OS_USER_DOMAIN_NAME", "OS_USER_DOMAIN_ID");
+        let (project_domain_name, project_domain_id) = domain("OS_PROJECT_DOMAIN_NAME", "OS_PROJECT_DOMAIN_ID");
         Ok(Self {
             auth_version,
-            auth_url: first(&["OS_AUTH_URL", "ST_AUTH"]),
-            username: first(&["OS_USERNAME", "ST_USER"]),
+            auth_url: either("ST_AUTH", "OS_AUTH_URL"),
+            username: either("ST_USER", "OS_USERNAME"),
             user_id: first(&["OS_USER_ID"]),
-            password: secret(&["OS_PASSWORD", "ST_KEY"]),
-            user_domain_name: first(&["OS_USER_DOMAIN_NAME", domain[0]]),
-            user_domain_id: first(&["OS_USER_DOMAIN_ID", domain[1], domain[2]]),
+            password: either("ST_KEY", "OS_PASSWORD").map(Secret::from),
+            user_domain_name,
+            user_domain_id,
             project_id: first(&["OS_PROJECT_ID", "OS_TENANT_ID"]),
             project_name: first(&["OS_PROJECT_NAME", "OS_TENANT_NAME"]),
-            project_domain_name: first(&["OS_PROJECT_DOMAIN_NAME", domain[0]]),
-            project_domain_id: first(&["OS_PROJECT_DOMAIN_ID", domain[1], domain[2]]),
+            project_domain_name,
+            project_domain_id,
             application_credential_id: first(&["OS_APPLICATION_CREDENTIAL_ID"]),
             application_credential_name: first(&["OS_APPLICATION_CREDENTIAL_NAME"]),
             application_credential_secret: secret(&["OS_APPLICATION_CREDENTIAL_SECRET"]),
@@ -230,9 +246,65 @@ mod tests {
     fn the_variables_of_the_swift_command_mean_version_1() {
         let config = from(&[("ST_AUTH", "http://rgw/auth/v1.0"), ("ST_USER", "tester:swift"), ("ST_KEY", "key")]);
         assert_eq!((config.auth_version, config.username.as_deref()), (Some(1), Some("tester:swift")));
-        // Beside those of OpenStack they do not.
-        let config = from(&[("ST_AUTH", "http://rgw/auth/v1.0"), ("OS_AUTH_URL", "http://keystone:5000"), ("OS_AUTH_VERSION", "3.0")]);
+        // Beside those of OpenStack too, if all three are there.
+        let openstack =
+            [("OS_AUTH_URL", "http://keystone:5000"), ("OS_AUTH_VERSION", "3.0"), ("OS_USERNAME", "admin"), ("OS_PASSWORD", "secret")];
+        let config = from(&[&openstack[..], &[("ST_AUTH", "http://rgw/auth/v1.0")]].concat());
         assert_eq!((config.auth_version, config.auth_url.as_deref()), (Some(3), Some("http://keystone:5000")));
+        let all = [("ST_AUTH", "http://rgw/auth/v1.0"), ("ST_USER", "tester:swift"), ("ST_KEY", "key")];
+        let config = from(&[&openstack[..], &all].concat());
+        assert_eq!((config.auth_version, config.auth_url.as_deref()), (Some(1), Some("http://rgw/auth/v1.0")));
+        assert_eq!((config.username.as_deref(), config.password.unwrap().reveal()), (Some("tester:swift"), "key"));
+    }
+
+    #[test]
+    fn each_variable_is_read_into_its_field() {
+        type Field = fn(&SwiftConfig) -> Option<String>;
+        let secret = |secret: &Option<super::Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
+        let fields: [(&str, Field); 24] = [
+            ("OS_AUTH_URL", |c| c.auth_url.clone()),
+            ("OS_USERNAME", |c| c.username.clone()),
+            ("OS_USER_ID", |c| c.user_id.clone()),
+            ("OS_USER_DOMAIN_NAME", |c| c.user_domain_name.clone()),
+            ("OS_USER_DOMAIN_ID", |c| c.user_domain_id.clone()),
+            ("OS_PROJECT_ID", |c| c.project_id.clone()),
+            ("OS_TENANT_ID", |c| c.project_id.clone()),
+            ("OS_PROJECT_NAME", |c| c.project_name.clone()),
+            ("OS_TENANT_NAME", |c| c.project_name.clone()),
+            ("OS_PROJECT_DOMAIN_NAME", |c| c.project_domain_name.clone()),
+            ("OS_PROJECT_DOMAIN_ID", |c| c.project_domain_id.clone()),
+            ("OS_DEFAULT_DOMAIN_NAME", |c| c.user_domain_name.clone()),
+            ("OS_DEFAULT_DOMAIN_ID", |c| c.project_domain_id.clone()),
+            ("OS_DEFAULT_DOMAIN", |c| c.user_domain_id.clone()),
+            ("OS_APPLICATION_CREDENTIAL_ID", |c| c.application_credential_id.clone()),
+            ("OS_APPLICATION_CREDENTIAL_NAME", |c| c.application_credential_name.clone()),
+            ("OS_STORAGE_URL", |c| c.storage_url.clone()),
+            ("OS_REGION_NAME", |c| c.region.clone()),
+            ("OS_SERVICE_TYPE", |c| c.service_type.clone()),
+            ("OS_CACERT", |c| c.ca_file.clone()),
+            ("OS_CERT", |c| c.client_cert_file.clone()),
+            ("OS_KEY", |c| c.client_key_file.clone()),
+            ("ST_USER", |c| c.username.clone()),
+            ("ST_AUTH", |c| c.auth_url.clone()),
+        ];
+        for (name, field) in fields {
+            assert_eq!(field(&from(&[(name, "value")])).as_deref(), Some("value"), "{name}");
+        }
+        let secrets: [(&str, fn(SwiftConfig) -> Option<super::Secret>); 5] = [
+            ("OS_PASSWORD", |c| c.password),
+            ("ST_KEY", |c| c.password),
+            ("OS_APPLICATION_CREDENTIAL_SECRET", |c| c.application_credential_secret),
+            ("OS_AUTH_TOKEN", |c| c.token),
+            ("OS_TOKEN", |c| c.token),
+        ];
+        for (name, field) in secrets {
+            assert_eq!(secret(&field(from(&[(name, "value")]))).as_deref(), Some("value"), "{name}");
+        }
+        assert_eq!(from(&[("OS_INTERFACE", "admin")]).interface, Interface::Admin);
+        // What has a domain needs no default.
+        let config = from(&[("OS_USER_DOMAIN_NAME", "mine"), ("OS_DEFAULT_DOMAIN_ID", "default")]);
+        assert_eq!((config.user_domain_name.as_deref(), config.user_domain_id), (Some("mine"), None));
+        assert_eq!(config.project_domain_id.as_deref(), Some("default"));
     }
 
     #[test]

@@ -47,9 +47,7 @@ impl Failure {
                 ": this user may not; to write it needs a role like member in the project, or a place in the container's write list",
             );
         }
-        if let Some(id) = trans_id {
-            message.push_str(&format!(" (transaction {id})"));
-        }
+        let message = told_of(message, trans_id);
         let mut error = Error::new(kind, message);
         if let Some(retry_after) = retry_after {
             error = error.with_retry_after(retry_after);
@@ -105,6 +103,15 @@ impl Failure {
             _ => Told::Generic { store: "Swift", source },
         }
     }
+}
+
+/// With what the service's own log calls the request.
+pub(crate) fn told_of(message: impl Into<String>, transaction: Option<&str>) -> String {
+    let mut message = message.into();
+    if let Some(id) = transaction {
+        message.push_str(&format!(" (transaction {id})"));
+    }
+    message
 }
 
 /// The cause of all causes: what the system, or TLS, said.

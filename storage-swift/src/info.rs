@@ -7,6 +7,8 @@ use serde::Deserialize;
 pub(crate) struct Info {
     /// Bytes of an object, segments included.
     pub(crate) max_file_size: u64,
+    /// Whether an object may be a list of others.
+    pub(crate) has_large_objects: bool,
     /// Segments of a manifest.
     pub(crate) max_segments: usize,
     /// Names in one list, if that is known.
@@ -15,8 +17,8 @@ pub(crate) struct Info {
     pub(crate) max_bulk_deletes: usize,
     /// What temporary URLs may be signed with.
     pub(crate) temp_url_digests: Vec<String>,
-    /// Ceph's gateway, which says less and does some things its own way.
-    pub(crate) is_rgw: bool,
+    /// Whether it compares the ETag that comes with a manifest with those of the segments. RadosGW does not, and is known by saying less of itself.
+    pub(crate) compares_manifests: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +42,7 @@ struct Swift {
 #[serde(default)]
 struct Slo {
     max_manifest_segments: Option<usize>,
+    max_manifest_size: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,11 +67,13 @@ impl From<Told> for Info {
     fn from(told: Told) -> Self {
         Self {
             max_file_size: told.swift.max_file_size.unwrap_or(5 << 30),
+            // Who says nothing at all may have them.
+            has_large_objects: told.slo.is_some() || told.swift.version.is_none(),
+            compares_manifests: told.slo.as_ref().is_some_and(|slo| slo.max_manifest_size.is_some()),
             max_segments: told.slo.and_then(|slo| slo.max_manifest_segments).unwrap_or(1000),
             list_page: told.swift.container_listing_limit,
             max_bulk_deletes: told.bulk_delete.map_or(0, |bulk| bulk.max_deletes_per_request.unwrap_or(1000)),
             temp_url_digests: told.tempurl.map(|tempurl| tempurl.allowed_digests).unwrap_or_default(),
-            is_rgw: told.swift.version.is_none(),
         }
     }
 }
@@ -109,10 +114,14 @@ mod tests {
         let json = br#"{"swift":{"version":"2.30.1","max_file_size":1048576},"slo":{"max_manifest_segments":7,"max_manifest_size":8388608},
             "bulk_delete":{"max_deletes_per_request":10000},"tempurl":{"allowed_digests":["sha1","sha256"]},"other":{}}"#;
         let info = Info::parse(json).unwrap();
-        assert_eq!((info.max_file_size, info.max_segments, info.max_bulk_deletes, info.is_rgw), (1 << 20, 7, 10_000, false));
+        assert_eq!((info.max_file_size, info.max_segments, info.max_bulk_deletes, info.compares_manifests), (1 << 20, 7, 10_000, true));
         assert_eq!(info.temp_url_digest(), Digest::Sha256);
-        let info = Info::parse(br#"{"bulk_delete":{},"tempurl":{"methods":["GET"]},"swift":{"max_file_size":5368709120}}"#).unwrap();
-        assert_eq!((info.max_bulk_deletes, info.is_rgw, info.temp_url_digest()), (1000, true, Digest::Sha1));
+        let info = Info::parse(
+            br#"{"bulk_delete":{},"tempurl":{"methods":["GET"]},"swift":{"max_file_size":5368709120,"version":"16.2.15"},"slo":{"max_manifest_segments":1000}}"#,
+        ).unwrap();
+        assert_eq!((info.max_bulk_deletes, info.compares_manifests, info.temp_url_digest()), (1000, false, Digest::Sha1));
+        assert!(info.has_large_objects);
+        assert!(!Info::parse(br#"{"swift":{"version":"2.30.1"}}"#).unwrap().has_large_objects);
         assert_eq!(Info::parse(b"<html>"), None);
     }
 }

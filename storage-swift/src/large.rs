@@ -3,8 +3,9 @@
 //! <https://docs.openstack.org/swift/latest/overview_large_objects.html#static-large-objects>
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HeaderName};
+use http::header::{ACCEPT, ETAG, HeaderName};
 use http::{HeaderMap, Method};
+use md5::{Digest as _, Md5};
 use object_store::path::Path;
 use object_store::{PutPayload, PutResult};
 use registry_core::ErrorKind;
@@ -37,6 +38,7 @@ pub(crate) async fn put_manifest(
     segments: &[Segment<'_>],
     upload: &str,
     headers: HeaderMap,
+    is_compared: bool,
 ) -> Result<PutResult, Failure> {
     let entries: Vec<_> = segments
         .iter()
@@ -50,7 +52,14 @@ pub(crate) async fn put_manifest(
     let json = json.map_err(|error| Failure::new(ErrorKind::Internal, format!("encoding a manifest: {error}")))?;
     let mut call = Call::object(Method::PUT, path).query("multipart-manifest", "put").body(PutPayload::from_bytes(Bytes::from(json)));
     call.headers = headers;
-    let call = call.header(UPLOAD, upload).header(ACCEPT, "application/json");
+    let mut call = call.header(UPLOAD, upload).header(ACCEPT, "application/json");
+    // Swift compares it with what it finds: all segments are those that were sent, in this order. RadosGW takes it for that of the list itself.
+    if is_compared && segments.iter().all(|(_, _, e_tag)| e_tag.trim_matches('"').len() == 32) {
+        let mut hasher = Md5::new();
+        segments.iter().for_each(|(_, _, e_tag)| hasher.update(e_tag.trim_matches('"')));
+        let e_tag: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        call = call.header(ETAG, &e_tag);
+    }
     match client.send(&call).await {
         Ok(answer) => Ok(PutResult { e_tag: e_tag(answer.headers()), version: None, extensions: Default::default() }),
         // A segment is not there, or not the same any more.
@@ -106,5 +115,6 @@ pub(crate) async fn delete_whole(client: &Client, path: &Path) -> Result<(), Fai
         return client.send(&Call::object(Method::DELETE, path)).await.map(drop);
     }
     let call = Call::object(Method::DELETE, path).query("multipart-manifest", "delete").header(ACCEPT, "application/json");
-    Verdict::read(&client.fetch(&call, &what).await?, &what)
+    let (body, what) = client.fetch(&call, &what).await?;
+    Verdict::read(&body, &what)
 }

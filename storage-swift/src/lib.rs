@@ -21,10 +21,17 @@
 //! object (it becomes a plain one, up to the service's limit); the C and Python clients' habit of a second container for segments (it needs the right to make
 //! one, and a policy of its own).
 //!
+//! # What it needs
+//!
+//! A user who may write in the container: a role like `member`, or a place in the container's lists. In Swift the middleware `slo`; `bulk` makes deletes of large
+//! blobs quicker, and `tempurl` is needed for [`download_url`](registry_core::BlobStore::download_url), with a key that the account has been told
+//! ([`set_temp_url_key`](SwiftBlobStore::set_temp_url_key)) or the container. A [`SwiftStore`] keeps segments under `_multipart/`: a process that is killed during an
+//! `object_store` multipart upload leaves them there; a [`SwiftBlobStore`] has none of these, and finds its own. A tokio runtime.
+//!
 //! # An example
 //!
 //! ```no_run
-//! use storage_swift::{SwiftBuilder, SwiftConfig};
+//! use storage_swift::SwiftBuilder;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! // OS_AUTH_URL, OS_USERNAME, …

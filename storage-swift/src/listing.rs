@@ -65,11 +65,11 @@ async fn page(client: &Client, prefix: &str, marker: &str, by_folder: bool) -> R
             call = call.query(name, value);
         }
     }
-    let body = client.fetch(&call, "listing the container").await?;
+    let (body, what) = client.fetch(&call, "listing the container").await?;
     if body.is_empty() {
         return Ok(Vec::new());
     }
-    serde_json::from_slice(&body).map_err(|error| Failure::new(ErrorKind::Internal, format!("the service's list cannot be read: {error}")))
+    serde_json::from_slice(&body).map_err(|error| Failure::new(ErrorKind::Internal, format!("{what}: the list cannot be read: {error}")))
 }
 
 /// Behind which name to go on. A page that is shorter than a full one is the last; where nobody knows how long that is, only an empty one.
@@ -177,7 +177,8 @@ pub(crate) async fn delete_plain(client: &Client, paths: &[Path], max_bulk: usiz
         let names: String = some.iter().map(|path| encoded(&client.container, Some(path.as_ref())) + "\n").collect();
         let mut call = Call::new(Method::POST, Target::Account).query("bulk-delete", "").body(PutPayload::from(names));
         call = call.header(CONTENT_TYPE, "text/plain").header(ACCEPT, "application/json");
-        Verdict::read(&client.fetch(&call, "deleting objects").await?, "deleting objects")?;
+        let (body, what) = client.fetch(&call, "deleting objects").await?;
+        Verdict::read(&body, &what)?;
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ use object_store::path::Path;
 use object_store::{Attribute, Attributes, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, PutPayload, PutResult};
 use registry_core::ErrorKind;
 
-use crate::client::{Call, Client, e_tag};
-use crate::failure::Failure;
+use crate::client::{Call, Client, e_tag, transaction};
+use crate::failure::{Failure, told_of};
 
 /// What begins the headers that keep a caller's own metadata.
 const META: &str = "x-object-meta-";
@@ -55,7 +55,7 @@ pub(crate) async fn put(client: &Client, path: &Path, payload: PutPayload, attri
     let answer = client.send(&call).await?;
     let stored = e_tag(answer.headers());
     if stored.as_ref().is_some_and(|stored| *stored != md5) {
-        let message = format!("PUT {path}: the service has other bytes than were sent");
+        let message = told_of(format!("PUT {path}: the service has other bytes than were sent"), transaction(answer.headers()).as_deref());
         return Err(Failure::new(ErrorKind::Unavailable, message));
     }
     Ok(PutResult { e_tag: stored.or(Some(md5)), version: None, extensions: Default::default() })
@@ -283,17 +283,18 @@ impl Part {
 
     async fn chunk(&mut self, answer: &mut reqwest::Response, idle: Duration) -> Result<Bytes, Failure> {
         let Self { path, next, end, .. } = self;
+        let what = told_of(format!("GET {path}"), transaction(answer.headers()).as_deref());
         let chunk = match tokio::time::timeout(idle, answer.chunk()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => {
-                return Err(Failure::new(ErrorKind::Interrupted, format!("{path}: the answer ended {} bytes early", *end - *next)));
+                return Err(Failure::new(ErrorKind::Interrupted, format!("{what}: the answer ended {} bytes early", *end - *next)));
             }
-            Ok(Err(error)) => return Err(Failure::transport(&format!("GET {path}"), error)),
-            Err(_) => return Err(Failure::new(ErrorKind::TimedOut, format!("GET {path}: nothing came for {} s", idle.as_secs()))),
+            Ok(Err(error)) => return Err(Failure::transport(&what, error)),
+            Err(_) => return Err(Failure::new(ErrorKind::TimedOut, format!("{what}: nothing came for {} s", idle.as_secs()))),
         };
         *next += chunk.len() as u64;
         if *next > *end {
-            return Err(Failure::new(ErrorKind::Corrupt, format!("{path}: more bytes came than were announced")));
+            return Err(Failure::new(ErrorKind::Corrupt, format!("{what}: more bytes came than were announced")));
         }
         Ok(chunk)
     }
@@ -305,7 +306,7 @@ pub(crate) async fn copy(client: &Client, from: &Path, to: &Path) -> Result<(), 
     let call = Call::object(Method::PUT, to).header(HeaderName::from_static("x-copy-from"), &format!("/{source}"));
     match client.send(&call).await {
         Ok(_) => Ok(()),
-        Err(failure) if failure.status == Some(http::StatusCode::PAYLOAD_TOO_LARGE) => {
+        Err(failure) if failure.error.kind() == ErrorKind::TooLarge => {
             Err(Failure::new(ErrorKind::Unsupported, format!("{from} is larger than what the service copies")))
         }
         Err(failure) => Err(failure),

@@ -61,7 +61,7 @@ impl SwiftStore {
             .get_or_try_init(|| async {
                 let call = Call::new(Method::GET, Target::Info);
                 match self.client.fetch(&call, "GET /info").await {
-                    Ok(body) => Ok(Info::parse(&body).unwrap_or_default()),
+                    Ok((body, _)) => Ok(Info::parse(&body).unwrap_or_default()),
                     Err(failure) if failure.status.is_some() && !failure.is_passing() => Ok(Info::default()),
                     Err(failure) => Err(failure),
                 }
@@ -247,7 +247,8 @@ impl SwiftStore {
         }
         let segments: Vec<_> = segments.iter().map(|(path, size, e_tag)| (path, *size, *e_tag)).collect();
         let headers = objects::headers_of(attributes).map_err(told)?;
-        large::put_manifest(&self.client, path, &segments, id, headers).await.map_err(told)
+        let is_compared = self.info().await.map_err(told)?.compares_manifests;
+        large::put_manifest(&self.client, path, &segments, id, headers, is_compared).await.map_err(told)
     }
 }
 

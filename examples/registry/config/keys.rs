@@ -67,9 +67,14 @@ impl Keys {
     /// Reads `name=local,path=/srv/blobs`, as a flag or a variable gives it. Several values of one key are divided by spaces.
     pub(crate) fn parse(table: &'static Table, text: &str, origin: &Origin) -> Result<Self, ConfigError> {
         let mut keys = Self::new(table, origin.clone());
-        for pair in text.split(',') {
+        for (n, pair) in text.split(',').enumerate() {
             let Some((key, value)) = pair.split_once('=') else {
-                let problem = format!("{pair:?} is not key=value; write for example {}", table.example);
+                // Not the part itself: it may be what a comma has cut off from a password.
+                let problem = format!(
+                    "part {} is not key=value; write for example {}, and a value that has a comma or a semicolon into a file",
+                    n + 1,
+                    table.example
+                );
                 return Err(ConfigError::value(origin, table.name, problem));
             };
             keys.given.insert(key.trim().to_owned(), Given { text: value.trim().to_owned(), origin: origin.clone() });

@@ -102,8 +102,8 @@ fn zone(out: &mut String, zone: &Zone, origin: &Origin) {
         if key.kind == Kind::Secret && !zone.keys.get(&file).0.is_empty() {
             out.push_str(&format!("{file} = {}\n", literal(Kind::Text, zone.keys.get(&file).0)));
         } else if !text.is_empty() {
-            let text = if key.kind == Kind::Secret { redact(text) } else { text.to_owned() };
-            out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, &text)));
+            let text = if key.kind == Kind::Secret { "[redacted]" } else { text };
+            out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, text)));
         }
     }
 }

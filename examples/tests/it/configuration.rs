@@ -164,7 +164,7 @@ fn a_wrong_value_is_named_with_where_it_stands_and_what_is_wanted() {
     let text = complaint(dir.path(), "", &["--gc-grace", "soon"]);
     assert!(text.contains("flag --gc-grace: gc.grace: \"soon\""), "{text}");
     let text = complaint(dir.path(), "", &["--zone", "here"]);
-    assert!(text.contains("flag --zone: zone: \"here\" is not key=value"), "{text}");
+    assert!(text.contains("flag --zone: zone: part 1 is not key=value"), "{text}");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn zones_preferences_and_policies_that_make_no_sense_are_named_with_where_they_s
         assert!(text.contains(wanted), "{file}{text}");
     }
     let text = complaint(dir.path(), "", &["--policy", "everywhere"]);
-    assert!(text.contains("flag --policy: policy: \"everywhere\" is not key=value; write for example repositories="), "{text}");
+    assert!(text.contains("flag --policy: policy: part 1 is not key=value; write for example repositories="), "{text}");
     let mut named = command("registry");
     let output =
         named.current_dir(dir.path()).args(["config", "show"]).env("QUAY_DISTRIBUTED_STORAGE_PREFERENCE", "default").output().unwrap();

@@ -91,7 +91,7 @@ interface = "internal"
 #[test]
 fn swift_with_a_log_in_of_its_own_is_a_swift_zone() {
     let text = zone(
-        "  rgw:\n    - SwiftStorage\n    - {auth_version: 1, auth_url: 'https://rgw.example/auth/v1.0', swift_user: 'quay:swift', swift_password: k, \
+        "  rgw:\n    - SwiftStorage\n    - {auth_version: 1.0, auth_url: 'https://rgw.example/auth/v1.0', swift_user: 'quay:swift', swift_password: k, \
          swift_container: quay, storage_path: /datastorage/registry}\n",
     );
     let expected = r#"
@@ -131,6 +131,8 @@ endpoint = "https://s3.eu-west-1.amazonaws.com:443"
 # Quay's maximum_chunk_size_mb is not needed: the sizes of parts follow from the blob's.
 "#;
     assert_eq!(text, format!("{NO_S3}{expected}"));
+    let fronted = zone("  cdn: [CloudFrontedS3Storage, {s3_bucket: quay, cloudfront_distribution_domain: cdn.example}]\n");
+    assert!(fronted.contains("bucket = \"quay\"\n# Quay's cloudfront_distribution_domain was not taken over"), "{fronted}");
 }
 
 #[test]
@@ -150,6 +152,14 @@ path_style = true
 "#;
     for engine in ["RadosGWStorage", "RHOCSStorage"] {
         assert_eq!(zone(&format!("  leo: [{engine}, {parameters}]\n")), format!("{NO_S3}{expected}"));
+    }
+    for (given, endpoint) in [
+        ("hostname: rgw.example, is_secure: 'True'", "https://rgw.example"),
+        ("hostname: 'rgw.example:8443', port: 443", "https://rgw.example:8443"),
+        ("hostname: 'http://rgw.example/ceph/', port: 8080", "http://rgw.example:8080/ceph"),
+    ] {
+        let text = zone(&format!("  leo: [RadosGWStorage, {{{given}, bucket_name: quay}}]\n"));
+        assert!(text.contains(&format!("endpoint = \"{endpoint}\"\n")), "{text}");
     }
     let secure = zone("  leo: [RadosGWStorage, {hostname: rgw.example, bucket_name: quay}]\n");
     assert!(secure.contains("endpoint = \"https://rgw.example\"\n"), "{secure}");
@@ -213,6 +223,14 @@ fn what_cannot_be_taken_over_is_refused_in_plain_words() {
         (
             "DISTRIBUTED_STORAGE_CONFIG: {a: [SwiftStorage, {auth_version: three}]}\n",
             "DISTRIBUTED_STORAGE_CONFIG.a.auth_version: \"three\" is not a whole number",
+        ),
+        (
+            "DISTRIBUTED_STORAGE_CONFIG: {a: [SwiftStorage, {swift_password: 12e5}]}\n",
+            "DISTRIBUTED_STORAGE_CONFIG.a.swift_password: write it in quotes",
+        ),
+        (
+            "DISTRIBUTED_STORAGE_CONFIG: {a: [SwiftStorage, {os_options: {tenant_id: x, project_id: y}}]}\n",
+            "DISTRIBUTED_STORAGE_CONFIG.a: os_options.tenant_id and os_options.project_id are not the same",
         ),
     ];
     for (yaml, expected) in expected {

@@ -11,7 +11,7 @@ use storage_object::Secret;
 
 use super::Session;
 use crate::config::Interface;
-use crate::failure::{Failure, innermost, tls_trouble};
+use crate::failure::{Failure, innermost, tls_trouble, told_of};
 
 /// How long a log-in may take.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -275,7 +275,7 @@ impl Keystone {
             400 => (ErrorKind::InvalidInput, format!("{url}: Keystone does not understand the settings: {detail}")),
             _ => return Failure::answered(&format!("logging in at {url}"), status, id, &detail, None),
         };
-        Failure::new(kind, message)
+        Failure::new(kind, told_of(message, id))
     }
 }
 

@@ -6,7 +6,7 @@ use registry_core::ErrorKind;
 use storage_object::Secret;
 
 use super::Session;
-use crate::failure::Failure;
+use crate::failure::{Failure, told_of};
 
 /// A log-in by two headers.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ impl Legacy {
             200..=299 => {}
             401 | 403 => {
                 let message = format!("{what}: user or key are wrong (username, password)");
-                return Err(Failure::new(ErrorKind::Denied, message));
+                return Err(Failure::new(ErrorKind::Denied, told_of(message, header("X-Trans-Id"))));
             }
             300 | 404 | 405 => {
                 let message = format!(
                     "{what}: there is no version 1 log-in there ({}); auth_version = 3 is for Keystone, and of version 1 auth_url ends in /auth/v1.0",
                     answer.status()
                 );
-                return Err(Failure::new(ErrorKind::InvalidInput, message));
+                return Err(Failure::new(ErrorKind::InvalidInput, told_of(message, header("X-Trans-Id"))));
             }
             _ => return Err(Failure::answered(&what, answer.status(), header("X-Trans-Id"), "", None)),
         }

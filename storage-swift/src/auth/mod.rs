@@ -19,6 +19,15 @@ use crate::failure::Failure;
 /// How long a failed log-in is everybody's answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The same if it was refused.
+const PATIENCE_WHEN_DENIED: Duration = Duration::from_secs(10);
+
+/// How long a token that is to be replaced goes on after a failed log-in.
+const PATIENCE_WITH_A_TOKEN: Duration = Duration::from_secs(10);
+
+/// How long a log-in may take while there is a token that is still good.
+const EARLY: Duration = Duration::from_secs(3);
+
 /// A token, and where it is good.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -92,14 +101,21 @@ impl Auth {
         let current = state.session.clone();
         match current {
             Some(session) if !session.is_due(before_a_long_request) => Ok(session),
-            Some(session) if !session.is_over() => match self.renew(&mut state).await {
-                // Early enough to be tried again.
-                Err(failure) => {
+            // Early enough to be tried again: a log-in that hangs must not keep who has a good token.
+            Some(session) if !session.is_over() => {
+                if state.failed.as_ref().is_some_and(|(at, ..)| at.elapsed() < PATIENCE_WITH_A_TOKEN) {
+                    return Ok(session);
+                }
+                let renewed = tokio::time::timeout(EARLY, self.renew(&mut state)).await.unwrap_or_else(|_| {
+                    let message = format!("logging in took more than {} s", EARLY.as_secs());
+                    state.failed = Some((Instant::now(), ErrorKind::TimedOut, message.clone()));
+                    Err(Failure::new(ErrorKind::TimedOut, message))
+                });
+                renewed.or_else(|failure| {
                     tracing::warn!(error = %failure.error, "could not renew the token yet");
                     Ok(session)
-                }
-                renewed => renewed,
-            },
+                })
+            }
             _ => self.renew(&mut state).await,
         }
     }
@@ -115,7 +131,9 @@ impl Auth {
     }
 
     async fn renew(&self, state: &mut State) -> Result<Arc<Session>, Failure> {
-        if let Some((_, kind, message)) = state.failed.as_ref().filter(|(at, ..)| at.elapsed() < PATIENCE) {
+        // Services lock out who is refused too often.
+        let patience = |kind| if kind == ErrorKind::Denied { PATIENCE_WHEN_DENIED } else { PATIENCE };
+        if let Some((_, kind, message)) = state.failed.as_ref().filter(|(at, kind, _)| at.elapsed() < patience(*kind)) {
             return Err(Failure::new(*kind, message.clone()));
         }
         let session = match &self.login {
@@ -137,5 +155,27 @@ impl Auth {
                 Err(failure)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_replaced_before_it_ends_and_earlier_before_a_long_request() {
+        let due = |lifetime: u64, lived: u64| {
+            let session = Session::new("token", "http://swift/v1/AUTH_x", Some(Duration::from_secs(lifetime))).unwrap();
+            let began = Instant::now().checked_sub(Duration::from_secs(lived)).unwrap();
+            let session = Session { obtained_at: began, ..session };
+            (session.is_due(false), session.is_due(true), session.is_over())
+        };
+        assert_eq!(due(3600, 2990), (false, false, false));
+        assert_eq!(due(3600, 3010), (false, true, false));
+        assert_eq!(due(3600, 3310), (true, true, false));
+        assert_eq!(due(5, 1), (false, false, false));
+        assert_eq!(due(5, 3), (false, true, false));
+        assert_eq!(due(5, 5), (true, true, true));
+        assert!(!Session::new("token", "http://swift", None).unwrap().is_due(true));
     }
 }

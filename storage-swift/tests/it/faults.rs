@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use object_store::path::Path;
+use object_store::{MultipartUpload as _, ObjectStoreExt as _};
 use registry_core::{BlobStore as _, BlobStoreExt as _, Result};
 use storage_swift::{SwiftBlobStore, SwiftConfig};
 
@@ -73,6 +75,51 @@ async fn put_while_cut(config: SwiftConfig, blob: Blob, times: usize) {
         }
     });
     rounds.buffer_unordered(6).collect::<()>().await;
+}
+
+fn is_put(seen: &Seen) -> bool {
+    seen.method == "PUT"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_as_something_else_is_not_kept_and_is_sent_again() {
+    for (segment, blob) in [(1 << 20, Blob::new(60, 1000, 0)), (256 << 10, Blob::new(61, 700 << 10, 3))] {
+        let Some(config) = service::keystone() else { return };
+        let config = logged_in(config).await;
+        let (proxy, through) = Proxy::before(&config).await;
+        let store = builder(&through).with_segment_size(segment).with_retries(RETRIES, Duration::from_secs(20));
+        let store = store.build_blob_store().await.unwrap();
+        proxy.plan(first(1, is_put, Fault::FlipBit));
+        store.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
+        blob.is_alone(&config, true).await;
+        assert!(blob.is_whole(&store).await);
+        store.delete(&blob.digest).await.unwrap();
+        proxy.plan(|seen| if is_put(seen) { Fault::FlipBit } else { Fault::None });
+        let outcome = store.put_bytes(&blob.digest, blob.bytes.clone()).await.map(|_| blob.bytes.clone());
+        is_worth_another_try(&outcome, proxy.seen().len());
+        proxy.plan(|_| Fault::None);
+        assert!(!blob.check(&store, &config).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_says_ok_and_means_no_is_an_error() {
+    let Some(config) = service::keystone() else { return };
+    let (proxy, through) = Proxy::before(&logged_in(config).await).await;
+    open(&through).await;
+    let objects = builder(&through).with_retries(0, Duration::ZERO).build().unwrap();
+    let path = Path::from("large");
+    let mut upload = objects.put_multipart(&path).await.unwrap();
+    for _ in 0..2 {
+        upload.put_part(vec![1; 1000].into()).await.unwrap();
+    }
+    upload.complete().await.unwrap();
+    let no = r#"{"Response Status":"400 Bad Request","Response Body":"","Errors":[["c/a","409 Conflict"]]}"#;
+    let answer = Fault::Answer("200 OK\r\nX-Trans-Id: tx-of-ours", no);
+    proxy.plan(first(1, |seen| seen.target.contains("multipart-manifest=delete"), answer));
+    let error = objects.delete(&path).await.unwrap_err().to_string();
+    assert!(error.contains("409 Conflict") && error.contains("(transaction tx-of-ours)"), "{error}");
+    objects.delete(&path).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

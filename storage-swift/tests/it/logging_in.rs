@@ -1,5 +1,6 @@
 //! Tokens, and what is said when one cannot be had.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,17 +10,20 @@ use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
 use serde_json::json;
 use storage_swift::{Interface, Secret, SwiftConfig};
 
+use crate::proxy::Proxy;
 use crate::service::{self, builder, content, log_in, logged_in, open, swift};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_live_five_seconds_do_for_many_blobs_and_a_slow_one() {
     let Some(mut config) = service::keystone() else { return };
     config.auth_url = swift("SHORT_AUTH_URL");
-    let store = open(&config).await;
+    config.storage_url = logged_in(config.clone()).await.storage_url;
+    let (proxy, config) = Proxy::before(&config).await;
+    let store = builder(&config).with_segment_size(256 << 10).build_blob_store().await.unwrap();
     let slow = {
         let (store, (digest, bytes)) = (store.clone(), content(1, 4 << 20));
         tokio::spawn(async move {
-            // Twelve seconds: more than two lives of a token.
+            // Twelve seconds, and segments all the while: more than two lives of a token.
             let chunks: Vec<_> = bytes.chunks(bytes.len() / 24).map(Bytes::copy_from_slice).collect();
             let chunks = futures_util::stream::iter(chunks).then(|chunk| async move {
                 tokio::time::sleep(Duration::from_millis(500)).await;
@@ -36,20 +40,30 @@ async fn tokens_that_live_five_seconds_do_for_many_blobs_and_a_slow_one() {
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     slow.await.unwrap();
+    let puts: Vec<_> = proxy.seen().into_iter().filter(|seen| seen.method == "PUT" && seen.target.contains("_segments/")).collect();
+    assert!(puts.iter().map(|seen| &seen.token).collect::<BTreeSet<_>>().len() >= 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_token_is_renewed_once_for_all() {
+async fn a_revoked_token_is_renewed() {
     let Some(mut config) = service::keystone() else { return };
-    // A user whom no other test logs in as: for a moment he cannot.
+    // A user whom no other test logs in as: tokens that Keystone gave him in the same second go with this one.
     config.username = swift("STRANGER");
     config.project_id = None;
     config.project_name = swift("STRANGER_PROJECT");
+    let url = config.auth_url.clone().unwrap();
+    config.storage_url = logged_in(config.clone()).await.storage_url;
+    let account = config.storage_url.clone().unwrap();
+    let (proxy, config) = Proxy::before(&config).await;
     let store = open(&config).await;
     let (digest, bytes) = content(2, 1000);
     store.put_bytes(&digest, bytes.clone()).await.unwrap();
-    // A token that Swift refuses is not kept, whoever revoked it: all of the user's are, by a change that Keystone takes as a reason.
-    revoke_all(&config).await;
+    let old = proxy.seen().last().unwrap().token.clone();
+    let http = reqwest::Client::new();
+    let revoked =
+        http.delete(format!("{url}/auth/tokens")).header("X-Auth-Token", &old).header("X-Subject-Token", &old).send().await.unwrap();
+    assert_eq!(revoked.status(), 204);
+    assert_eq!(http.head(&account).header("X-Auth-Token", &old).send().await.unwrap().status(), 401);
     let reads = (0..20).map(|_| {
         let store = store.clone();
         tokio::spawn(async move { store.read_all(&digest).await })
@@ -57,29 +71,7 @@ async fn a_revoked_token_is_renewed_once_for_all() {
     for read in futures_util::future::join_all(reads).await {
         assert_eq!(read.unwrap().unwrap(), bytes);
     }
-}
-
-/// Obtains tokens as the user, and has Keystone revoke them; the stores' own is among them, since a user's tokens of one second are one to Keystone.
-async fn revoke_all(config: &SwiftConfig) {
-    let http = reqwest::Client::new();
-    let project = json!({ "name": "admin", "domain": { "id": "default" } });
-    let (admin, password) = (swift("ADMIN_USERNAME").unwrap(), swift("ADMIN_PASSWORD").unwrap());
-    let (token, _) = log_in(config.auth_url.as_deref().unwrap(), &admin, &password, project).await;
-    // Taking a role away and giving it back revokes what was issued under it.
-    let base = config.auth_url.as_deref().unwrap();
-    let get = async |path: &str| -> serde_json::Value {
-        let answer = http.get(format!("{base}{path}")).header("X-Auth-Token", &token).send().await.unwrap();
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-    };
-    let user = get(&format!("/users?name={}", config.username.as_deref().unwrap())).await["users"][0]["id"].as_str().unwrap().to_owned();
-    let role = get("/roles?name=member").await["roles"][0]["id"].as_str().unwrap().to_owned();
-    let project =
-        get(&format!("/projects?name={}", config.project_name.as_deref().unwrap())).await["projects"][0]["id"].as_str().unwrap().to_owned();
-    let grant = format!("{base}/projects/{project}/users/{user}/roles/{role}");
-    for method in [http::Method::DELETE, http::Method::PUT] {
-        let answer = http.request(method, &grant).header("X-Auth-Token", &token).header("Content-Length", 0).send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.status());
-    }
+    assert_ne!(proxy.seen().last().unwrap().token, old);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +90,7 @@ async fn who_may_only_read_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_in_by_names_or_ids_or_a_ready_token_does() {
+async fn a_log_in_by_names_or_ids_does() {
     let Some(config) = service::keystone() else { return };
     open(&config).await;
     let mut by_name = config.clone();
@@ -110,6 +102,21 @@ async fn a_log_in_by_names_or_ids_or_a_ready_token_does() {
     without_version.auth_url = config.auth_url.as_deref().map(|url| url.trim_end_matches("/v3").to_owned());
     without_version.interface = Interface::Internal;
     open(&without_version).await;
+    let project = json!({ "id": config.project_id.as_deref().unwrap() });
+    let url = config.auth_url.as_deref().unwrap();
+    let (_, about) = log_in(url, config.username.as_deref().unwrap(), &swift("PASSWORD").unwrap(), project).await;
+    let mut by_id = config.clone();
+    (by_id.username, by_id.user_domain_name) = (None, None);
+    by_id.user_id = Some(about["token"]["user"]["id"].as_str().unwrap().to_owned());
+    open(&by_id).await;
+    let mut with_domain_ids = by_name.clone();
+    with_domain_ids.user_domain_id = Some("default".to_owned());
+    with_domain_ids.project_domain_id = Some("default".to_owned());
+    open(&with_domain_ids).await;
+    let mut with_domain_names = by_name;
+    with_domain_names.user_domain_name = swift("DOMAIN");
+    with_domain_names.project_domain_name = swift("DOMAIN");
+    open(&with_domain_names).await;
 }
 
 /// An application credential of the user's: its id, name and secret.
@@ -143,7 +150,7 @@ async fn an_application_credential_logs_in_by_id_and_by_name() {
     }
     let said = async |mut config: SwiftConfig| {
         config.application_credential_secret = Some(Secret::from("wrong"));
-        builder(&config).build_blob_store().await.unwrap_err().message().to_owned()
+        service::without_transaction(builder(&config).build_blob_store().await.unwrap_err().message())
     };
     let refused = "the log-in is refused. Keystone does not say which is wrong of";
     let message = said(by_id).await;
@@ -173,7 +180,7 @@ async fn a_ready_token_does_with_the_address_of_the_account_or_with_keystone_to_
     asking.token = Some(Secret::from("expired"));
     let error = builder(&asking).build_blob_store().await.unwrap_err();
     let message = "the log-in is refused. Keystone does not say which is wrong of token and the project";
-    assert!(error.kind() == ErrorKind::Denied && error.message().ends_with(message), "{error}");
+    assert!(error.kind() == ErrorKind::Denied && error.message().contains(&format!("{message} (transaction req-")), "{error}");
 }
 
 /// What is said of a configuration with one thing wrong in it, without what differs from run to run.
@@ -185,7 +192,7 @@ async fn said(change: impl FnOnce(&mut SwiftConfig)) -> Option<String> {
     let port = url.trim_end_matches("/v3").rsplit(':').next()?.to_owned();
     change(&mut config);
     let error = builder(&config).with_retries(0, Duration::ZERO).build_blob_store().await.unwrap_err();
-    Some(error.to_string().replace(&port, "PORT"))
+    Some(service::without_transaction(&error.to_string()).replace(&port, "PORT"))
 }
 
 /// A message for each setting that is wrong: it says what, and which setting to change.

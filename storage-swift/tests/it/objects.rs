@@ -19,7 +19,7 @@ async fn store(config: &storage_swift::SwiftConfig) -> storage_swift::SwiftStore
 /// - `put_opts`, `copy_if_not_exists`, `copy_rename_nonexistent_object` (which has the latter in it; its other half is the test below): Swift's conditional
 ///   writes let several writers win, so they are not supported.
 /// - `multipart_with_opts`: asks for attributes that are set when an upload is begun; Swift takes them with the manifest.
-/// - `list_paginated`: for another trait.
+/// - `list_paginated`: for another trait; `response_extensions`: for clients over `object_store`'s own HTTP connector.
 #[tokio::test(flavor = "multi_thread")]
 async fn swift_is_an_object_store() {
     // Each part of it begins with nothing.

@@ -69,6 +69,8 @@ pub(crate) enum Fault {
     CutRequest(At),
     /// The service does it, and the connection is cut at this place of the answer.
     CutAnswer(At),
+    /// A bit of the request's body is another on its way.
+    FlipBit,
     /// Nothing of the request is taken in any more from there on.
     StallRequest(At),
     /// Nothing of the answer comes any more from there on.
@@ -341,6 +343,12 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
             _ => Valve::OPEN,
         };
         valve.pass(request.text.as_bytes(), &mut service).await?;
+        let mut length = length;
+        if matches!(fault, Fault::FlipBit) && length > 0 {
+            let byte = client.some(1).await?[0];
+            valve.pass(&[byte ^ 1], &mut service).await?;
+            length -= 1;
+        }
         valve.pass_body(length, &mut client, &mut service).await?;
 
         let answer = service.head().await?;

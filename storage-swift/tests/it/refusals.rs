@@ -112,6 +112,18 @@ async fn one_log_in_serves_all_who_were_told_that_their_token_is_no_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_that_is_no_good_either_is_the_end_of_it() {
+    let Some(mut config) = service::keystone() else { return };
+    config.storage_url = logged_in(config.clone()).await.storage_url;
+    let (proxy, through) = Proxy::before(&config).await;
+    let store = open(&through).await;
+    proxy.plan(|_| Fault::Answer("401 Unauthorized", ""));
+    let (digest, bytes) = content(53, 1000);
+    let error = store.put_bytes(&digest, bytes).await.unwrap_err();
+    assert_eq!((error.kind(), proxy.seen().len()), (ErrorKind::Denied, 2), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_in_that_fails_for_a_moment_fails_nothing_else() {
     let Some(mut config) = service::keystone() else { return };
     let keystone = Proxy::new(config.auth_url.as_deref().unwrap()).await;

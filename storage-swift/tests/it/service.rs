@@ -96,6 +96,14 @@ pub(crate) async fn names(config: &SwiftConfig) -> Vec<String> {
     listed.into_iter().map(|meta| meta.location.to_string()).collect()
 }
 
+/// A message without what the service called the request.
+pub(crate) fn without_transaction(message: &str) -> String {
+    match message.split_once(" (transaction ") {
+        Some((start, rest)) => format!("{start}{}", rest.split_once(')').unwrap().1),
+        None => message.to_owned(),
+    }
+}
+
 /// What the clean-up of abandoned uploads does, as if all of them were old.
 pub(crate) async fn clean_up(store: &SwiftBlobStore) {
     let end_of_time = Timestamp::from_millis(253_402_300_799_000);
@@ -120,7 +128,10 @@ pub(crate) async fn log_in(auth_url: &str, username: &str, password: &str, proje
 pub(crate) async fn logged_in(mut config: SwiftConfig) -> SwiftConfig {
     let (token, about) = {
         let text = |value: &Option<String>| value.clone().unwrap();
-        let project = serde_json::json!({ "id": text(&config.project_id) });
+        let project = match &config.project_id {
+            Some(id) => serde_json::json!({ "id": id }),
+            None => serde_json::json!({ "name": text(&config.project_name), "domain": { "id": "default" } }),
+        };
         log_in(&text(&config.auth_url), &text(&config.username), &swift("PASSWORD").unwrap(), project).await
     };
     let services = about["token"]["catalog"].as_array().unwrap();

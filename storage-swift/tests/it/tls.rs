@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use registry_core::{BlobStoreExt as _, ErrorKind};
-use storage_swift::SwiftConfig;
+use storage_swift::{Secret, SwiftConfig};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -188,7 +188,7 @@ async fn a_proxy_that_is_set_is_used_for_all() {
         })
         .await;
         let mut config = at(&config, &auth_url, &storage_url);
-        (config.proxy, config.ca_file) = (Some(format!("http://127.0.0.1:{port}")), ca_file.clone());
+        (config.proxy, config.ca_file) = (Some(Secret::from(format!("http://127.0.0.1:{port}"))), ca_file.clone());
         let store = open(&config).await;
         let (digest, bytes) = content(71, 1000);
         store.put_bytes(&digest, bytes.clone()).await.unwrap();

@@ -48,7 +48,7 @@ const SERVICE: &[Key] = &[
     text("application_credential_id", "An application credential, instead of user, password and project."),
     text("application_credential_name", "The same by name; with the user."),
     secret("application_credential_secret", "Its secret."),
-    secret("token", "A token that somebody else obtained. It is not renewed."),
+    secret("token", "A token that somebody else obtained, where there is no password. It is not renewed."),
     text("region", "The region in Keystone's catalogue; may be empty if there is only one."),
     Key { name: "interface", kind: Kind::Text, default: "public", help: "Which address of the catalogue: public, internal or admin." },
     text("service_type", "What the service is called in the catalogue; object-store when empty."),
@@ -57,7 +57,7 @@ const SERVICE: &[Key] = &[
     text("ca_file", "A PEM file with certificates of authorities to trust too."),
     text("client_cert_file", "A PEM file with a certificate to show to servers that want one."),
     text("client_key_file", "A PEM file with its key, if that is not in the same file."),
-    text("proxy", "A proxy for all requests, such as http://proxy.example:3128."),
+    secret("proxy", "A proxy for all requests, such as http://proxy.example:3128."),
 ];
 
 /// How its client behaves.
@@ -125,6 +125,9 @@ impl Swift {
 
     pub(super) fn exact_place(&self) -> String {
         let config = &self.config;
-        format!("{} {:?} {:?} {:?} {:?}", self.place(), config.region, config.project_id, config.project_name, config.project_domain_name)
+        let project = (&config.project_id, &config.project_name, &config.project_domain_id, &config.project_domain_name);
+        let user = (config.auth_version, &config.username, &config.user_id, &config.user_domain_id, &config.user_domain_name);
+        let credential = (&config.application_credential_id, &config.application_credential_name);
+        format!("{} {:?} {project:?} {user:?} {credential:?}", self.place(), config.region)
     }
 }

@@ -18,8 +18,8 @@ fn said(zone: &Zone) -> String {
     let message = errors.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_else(|| panic!("{errors}"));
     let port = |url: &str| url.trim_end_matches("/v3").rsplit(':').next().unwrap().to_owned();
     let message = message.replace(&zone.container, "CONTAINER").replace(&port(&variable("AUTH_URL").unwrap()), "PORT");
-    match message.split_once("(transaction ") {
-        Some((start, rest)) => format!("{start}(transaction ID){}", rest.split_once(')').unwrap().1),
+    match message.split_once(" (transaction ") {
+        Some((start, rest)) => format!("{start}{}", rest.split_once(')').unwrap().1),
         None => message,
     }
 }
@@ -92,7 +92,7 @@ async fn each_setting_that_is_wrong_is_named() {
             "container",
             good.clone().with("create_container", ""),
             format!(
-                "{at}/v3: there is no container CONTAINER: check container, or set create_container = true: HEAD container CONTAINER: 404 Not Found (transaction ID)"
+                "{at}/v3: there is no container CONTAINER: check container, or set create_container = true: HEAD container CONTAINER: 404 Not Found"
             ),
         ),
         (
@@ -103,7 +103,7 @@ async fn each_setting_that_is_wrong_is_named() {
                 .with("project_name", &elsewhere)
                 .with("storage_url", &format!("{account:?}")),
             format!(
-                "cannot open zone swift in container CONTAINER/quay at {}: container CONTAINER may not be read by this user: check container and the project, or the container's access list: HEAD container CONTAINER: 403 Forbidden: this user may not; to write it needs a role like member in the project, or a place in the container's write list (transaction ID)",
+                "cannot open zone swift in container CONTAINER/quay at {}: container CONTAINER may not be read by this user: check container and the project, or the container's access list: HEAD container CONTAINER: 403 Forbidden: this user may not; to write it needs a role like member in the project, or a place in the container's write list",
                 account
             ),
         ),
@@ -111,7 +111,7 @@ async fn each_setting_that_is_wrong_is_named() {
             "no write permission",
             there.with("username", &format!("{reader:?}")),
             format!(
-                "cannot read or write the identity of zone swift in container CONTAINER/quay at {of}: quay/_meta/zone: PUT CONTAINER/quay/_meta/zone: 403 Forbidden: this user may not; to write it needs a role like member in the project, or a place in the container's write list (transaction ID)"
+                "cannot read or write the identity of zone swift in container CONTAINER/quay at {of}: quay/_meta/zone: PUT CONTAINER/quay/_meta/zone: 403 Forbidden: this user may not; to write it needs a role like member in the project, or a place in the container's write list"
             ),
         ),
         (
