@@ -16,6 +16,7 @@ use object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use storage_object::{Manifests, Segment};
+use tokio::sync::Semaphore;
 
 use crate::slo::Slo;
 
@@ -26,6 +27,8 @@ pub(crate) enum How {
     Before,
     /// It does what it should, and nobody hears of that.
     After,
+    /// It waits until it is [let go](Failing::let_go), and then does what it should.
+    Held,
 }
 
 fn failure() -> Error {
@@ -39,11 +42,14 @@ pub(crate) struct Failing {
     calls: AtomicU64,
     fails: AtomicU64,
     how: std::sync::Mutex<How>,
+    held: Arc<Semaphore>,
+    go: Arc<Semaphore>,
 }
 
 impl Failing {
     pub(crate) fn new(inner: Slo) -> Self {
-        Self { inner, calls: AtomicU64::new(0), fails: AtomicU64::new(u64::MAX), how: std::sync::Mutex::new(How::Before) }
+        let (held, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        Self { inner, calls: AtomicU64::new(0), fails: AtomicU64::new(u64::MAX), how: std::sync::Mutex::new(How::Before), held, go }
     }
 
     /// The `nth` request from now on fails.
@@ -58,14 +64,33 @@ impl Failing {
         self.calls.load(Ordering::SeqCst)
     }
 
+    /// Until the request that is to be held is.
+    pub(crate) async fn held(&self) {
+        self.held.acquire().await.unwrap().forget();
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.go.add_permits(1);
+    }
+
+    fn hold(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (held, go) = (Arc::clone(&self.held), Arc::clone(&self.go));
+        async move {
+            held.add_permits(1);
+            go.acquire().await.unwrap().forget();
+        }
+    }
+
     async fn call<T>(&self, request: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let fails = self.calls.fetch_add(1, Ordering::SeqCst) == self.fails.load(Ordering::SeqCst);
         let how = *self.how.lock().unwrap();
-        if fails && how == How::Before {
-            return Err(failure());
+        match how {
+            How::Before if fails => return Err(failure()),
+            How::Held if fails => self.hold().await,
+            _ => {}
         }
         let outcome = request.await;
-        if fails && outcome.is_ok() { Err(failure()) } else { outcome }
+        if fails && how == How::After && outcome.is_ok() { Err(failure()) } else { outcome }
     }
 }
 
@@ -102,12 +127,23 @@ impl ObjectStore for Failing {
         match *self.how.lock().unwrap() {
             How::Before => locations.map_ok(|path| path).and_then(move |_| std::future::ready(Err(failure()))).boxed(),
             How::After => self.inner.delete_stream(locations).and_then(move |_| std::future::ready(Err(failure()))).boxed(),
+            How::Held => {
+                let (inner, mut locations) = (self.inner.clone(), Some(locations));
+                stream::once(self.hold()).flat_map(move |()| inner.delete_stream(locations.take().unwrap())).boxed()
+            }
         }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let fails = self.calls.fetch_add(1, Ordering::SeqCst) == self.fails.load(Ordering::SeqCst);
-        if fails { stream::iter([Err(failure())]).boxed() } else { self.inner.list(prefix) }
+        match *self.how.lock().unwrap() {
+            _ if !fails => self.inner.list(prefix),
+            How::Held => {
+                let (inner, prefix) = (self.inner.clone(), prefix.cloned());
+                stream::once(self.hold()).flat_map(move |()| inner.list(prefix.as_ref())).boxed()
+            }
+            _ => stream::iter([Err(failure())]).boxed(),
+        }
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {

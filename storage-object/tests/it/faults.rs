@@ -16,19 +16,19 @@ use crate::failing::{Failing, How, failing};
 
 const PART: u64 = 10_000;
 
-fn content(len: usize) -> (Digest, Bytes) {
+pub(crate) fn content(len: usize) -> (Digest, Bytes) {
     let bytes = Bytes::from(Rng::new(len as u64).bytes(len));
     (Digest::sha256(&bytes), bytes)
 }
 
 /// How bytes get to their place.
 #[derive(Clone, Copy, Debug)]
-enum By {
+pub(crate) enum By {
     Copy,
     Manifest,
 }
 
-fn store(objects: &Arc<Failing>, by: By) -> ObjectBlobStore {
+pub(crate) fn store(objects: &Arc<Failing>, by: By) -> ObjectBlobStore {
     let promote = match by {
         By::Copy => Promote::Copy { limit: 35_000 },
         By::Manifest => Promote::Manifest(Arc::clone(objects) as _),
@@ -37,7 +37,7 @@ fn store(objects: &Arc<Failing>, by: By) -> ObjectBlobStore {
 }
 
 /// The blob is there and right, or not there.
-async fn is_whole_or_not_there(store: &ObjectBlobStore, (digest, bytes): &(Digest, Bytes)) -> bool {
+pub(crate) async fn is_whole_or_not_there(store: &ObjectBlobStore, (digest, bytes): &(Digest, Bytes)) -> bool {
     match store.read_all(digest).await {
         Ok(found) => {
             assert_eq!(found, bytes, "a torn blob");
@@ -51,7 +51,7 @@ async fn is_whole_or_not_there(store: &ObjectBlobStore, (digest, bytes): &(Diges
 }
 
 /// What is left can be cleaned up, and that takes nothing away: then no piece is there but those of the blob.
-async fn clean_up(objects: &Failing, store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
+pub(crate) async fn clean_up(objects: &Failing, store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
     let there = is_whole_or_not_there(store, blob).await;
     let end_of_time = Timestamp::from_millis(253_402_300_799_000);
     let left: Vec<_> = store.uploads(end_of_time).try_collect().await.unwrap();
@@ -69,7 +69,7 @@ async fn clean_up(objects: &Failing, store: &ObjectBlobStore, blob: &(Digest, By
 }
 
 /// When the blob is deleted, nothing of it is left.
-async fn ends_empty(objects: &Failing, store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
+pub(crate) async fn ends_empty(objects: &Failing, store: &ObjectBlobStore, blob: &(Digest, Bytes)) {
     clean_up(objects, store, blob).await;
     store.delete(&blob.0).await.unwrap();
     clean_up(objects, store, blob).await;
@@ -143,7 +143,7 @@ async fn upload(store: &ObjectBlobStore, (digest, bytes): &(Digest, Bytes), spli
     }
 }
 
-async fn write(upload: &mut dyn BlobUpload, bytes: &Bytes) -> Result<()> {
+pub(crate) async fn write(upload: &mut dyn BlobUpload, bytes: &Bytes) -> Result<()> {
     for chunk in bytes.chunks(3_000) {
         upload.write(Bytes::copy_from_slice(chunk)).await?;
     }

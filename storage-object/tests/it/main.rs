@@ -6,3 +6,4 @@ mod faults;
 mod memory;
 mod seaweedfs;
 mod slo;
+mod two_writers;
