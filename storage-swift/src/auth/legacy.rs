@@ -30,7 +30,8 @@ impl Legacy {
                 let message = format!("{what}: user or key are wrong (username, password)");
                 return Err(Failure::new(ErrorKind::Denied, told_of(message, header("X-Trans-Id"))));
             }
-            300 | 404 | 405 => {
+            // Swift itself says 412 to an address that is none of its own.
+            300 | 400 | 404 | 405 | 412 => {
                 let message = format!(
                     "{what}: there is no version 1 log-in there ({}); auth_version = 3 is for Keystone, and of version 1 auth_url ends in /auth/v1.0",
                     answer.status()

@@ -114,3 +114,21 @@ async fn swift_is_killed_during_pushes_and_pulls_and_catches_up_when_it_is_back(
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_zone_in_swift_that_is_away_is_said_to_be_away_and_not_empty() {
+    let Some(zone) = Zone::new() else { return };
+    let _service = SERVICE.write().await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), &zone.toml());
+    let content = layer(7);
+    let digest = push_blob(&server.client(), "app", &content).await.unwrap();
+    let path = format!("/v2/app/blobs/{digest}");
+    let back = Back;
+    proxy("stop-proxy");
+    server.client().get(&path).await.expect(503);
+    assert!(push_blob(&server.client(), "app", &layer(8)).await.is_err());
+    drop(back);
+    assert!(server.client().get(&path).await.expect(200).body == content);
+    push_blob(&server.client(), "app", &layer(8)).await.unwrap();
+}

@@ -130,6 +130,29 @@ async fn each_setting_that_is_wrong_is_named() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_each_of_a_log_in_of_version_1() {
+    let Some(zone) = Zone::new() else { return };
+    let _service = SERVICE.read().await;
+    let url = variable("V1_AUTH_URL").unwrap();
+    let v1 = ["tenant_id", "user_domain_name", "region"].into_iter().fold(zone, |zone, key| zone.with(key, ""));
+    let v1 =
+        v1.with("auth_version", "1").with("auth_url", &format!("{url:?}")).with("username", &format!("{:?}", variable("V1_USER").unwrap()));
+    let good = v1.clone().with("password", &format!("{:?}", variable("V1_KEY").unwrap()));
+    let dir = tempfile::tempdir().unwrap();
+    configure(dir.path(), &good.toml());
+    let output = registry(dir.path(), &["--config", "registry.toml", "--data", "data", "validate"]);
+    let (text, errors) = texts(&output);
+    assert!(output.status.success() && text.contains("zone swift: clock") && !text.contains("FAILED"), "{text}{errors}");
+    let at = format!("cannot open zone swift in container CONTAINER/quay at {url}");
+    assert_eq!(said(&v1), format!("{at}: logging in at {url}: user or key are wrong (username, password)"));
+    assert_eq!(said(&good.clone().with("username", "")), "registry.toml:1: zone: username is missing: a log-in of version 1 needs it");
+    let wrong = url.replace("/auth/v1.0", "/v3");
+    let message = said(&good.with("auth_url", &format!("{wrong:?}")));
+    let expected = "; auth_version = 3 is for Keystone, and of version 1 auth_url ends in /auth/v1.0";
+    assert!(message.contains("there is no version 1 log-in there (") && message.ends_with(expected), "{message}");
+}
+
 /// The account's address in the catalogue, as the URL of a temporary URL has it.
 async fn storage_url() -> String {
     use registry_core::BlobStore as _;
