@@ -61,11 +61,11 @@ fn judge(known: &Known, zone: &Zone, found: Option<&StoreIdentity>, deliberate: 
     match (known.zones.get(name), found) {
         (Some(_), None) => {
             Err(Failure::new(format!("zone {name}: {path} does not hold the zone that was there before: it has no identity"))
-                .hint(format!("is its disk mounted? {deliberate}")))
+                .hint(format!("is its disk mounted, or its container the right one? {deliberate}")))
         }
         (Some(id), Some(found)) if *id != found.id => {
             Err(Failure::new(format!("zone {name}: {path} holds another zone than before (id {}, expected {id})", found.id))
-                .hint(format!("is the right disk mounted? {deliberate}")))
+                .hint(format!("is the right disk mounted, or its container the right one? {deliberate}")))
         }
         (_, Some(found)) if found.name != *name => {
             Err(Failure::new(format!("zone {name}: {path} holds a zone that calls itself {}", found.name))

@@ -115,7 +115,10 @@ impl ZoneStore {
             }
             // Only to be asked who it is: nothing is read from it or written to it.
             Ok(opened) => {
-                self.set(State::Closed("what is in its place is not the zone that was there before: is its disk mounted?".to_owned()));
+                self.set(State::Closed(
+                    "what is in its place is not the zone that was there before: is its disk mounted, or its container the right one?"
+                        .to_owned(),
+                ));
                 Ok(opened.store)
             }
             Err(error) => {

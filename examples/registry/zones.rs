@@ -39,7 +39,6 @@ pub(crate) async fn open(
     purpose: Purpose,
     metadata: &Arc<SqlMetadataStore>,
 ) -> Result<(Arc<dyn BlobStore>, Option<Zones>), Failure> {
-    let budget = Budget::new(config.upload_memory);
     let ledger: Arc<dyn PlacementLedger> = Arc::new(metadata.ledger());
     let served = ledger.zones().await.map_err(no_ledger)?;
     let plain = identity::known(&config.data)?;
@@ -48,16 +47,16 @@ pub(crate) async fn open(
     {
         let known = plain.contains_key(&zone.name);
         let may_make = purpose != Purpose::Use && !config.read_only && !known;
-        let store = open_plain(config, zone, &budget, may_make, known).await?;
+        let store = open_plain(config, zone, may_make, known).await?;
         identity::confirm(&config.data, zone, &*store, !config.read_only).await?;
         return Ok((store, None));
     }
     check_names(config, &served, &plain)?;
     match purpose {
-        _ if plain.is_empty() => open_several(config, purpose, metadata, ledger, served, plain, &budget).await,
-        Purpose::Serve => open_several(config, purpose, metadata, ledger, served, plain, &budget).await,
+        _ if plain.is_empty() => open_several(config, purpose, metadata, ledger, served, plain).await,
+        Purpose::Serve => open_several(config, purpose, metadata, ledger, served, plain).await,
         // The real ledger is to know nothing of zones that are not served from yet.
-        Purpose::Try => open_several(config, purpose, metadata, Arc::new(MemoryLedger::default()), served, plain, &budget).await,
+        Purpose::Try => open_several(config, purpose, metadata, Arc::new(MemoryLedger::default()), served, plain).await,
         Purpose::Use => {
             let names = names(plain.keys());
             Err(Failure::new(format!(
@@ -76,7 +75,6 @@ async fn open_several(
     ledger: Arc<dyn PlacementLedger>,
     served: Vec<ZoneRecord>,
     plain: BTreeMap<String, String>,
-    budget: &Budget,
 ) -> Result<(Arc<dyn BlobStore>, Option<Zones>), Failure> {
     let is_new = |zone: &&Zone| !served.iter().any(|known| known.name == zone.name);
     let new: Vec<_> = config.zones.iter().filter(is_new).map(|zone| zone.name.clone()).collect();
@@ -86,8 +84,9 @@ async fn open_several(
     for (name, id) in &plain {
         ledger.register_zone(&ZoneRecord { id: ZoneId::new(id), name: name.clone() }).await.map_err(no_ledger)?;
     }
+    let budget = Budget::new(config.upload_memory);
     let make_store = |zone: &Zone| {
-        let store = ZoneStore::new(&zone.name, zone.place(), backend::of(zone, budget), Arc::clone(&ledger), may_make);
+        let store = ZoneStore::new(&zone.name, zone.place(), backend::of(zone, &budget), Arc::clone(&ledger), may_make);
         (zone.name.clone(), store)
     };
     let stores: Vec<_> = config.zones.iter().map(make_store).collect();
@@ -137,8 +136,8 @@ fn refused(error: BuildError) -> Failure {
     }
 }
 
-async fn open_plain(config: &Config, zone: &Zone, budget: &Budget, may_make: bool, known: bool) -> Result<Arc<dyn BlobStore>, Failure> {
-    let backend = backend::of(zone, budget);
+async fn open_plain(config: &Config, zone: &Zone, may_make: bool, known: bool) -> Result<Arc<dyn BlobStore>, Failure> {
+    let backend = backend::of(zone, &Budget::new(config.upload_memory));
     match backend.open(may_make).await {
         Ok((store, _)) => Ok(store),
         Err(error) => {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use object_store::PutPayload;
+use futures_util::future::try_join;
 use object_store::path::Path;
+use object_store::{ObjectMeta, PutPayload};
 use registry_core::blob::{BlobInfo, BlobUpload, ResumeOptions, UploadToken, WriteOptions};
 use registry_core::{Digest, Error, ErrorKind, Hasher, Result};
 
@@ -173,58 +174,71 @@ impl ObjectUpload {
         Ok(writer.is_some_and(|writer| writer != self.epoch.to_string()))
     }
 
-    /// Removes what is staged, except what `keep` says.
-    async fn clear(&self, keep: impl Fn(&str) -> bool) -> Result<()> {
+    /// Removes what is staged.
+    async fn clear(&self) -> Result<()> {
         let staged = self.shared.folder(&self.id).await?;
-        let goes = |path: &object_store::path::Path| self.shared.layout.upload_of(path).is_some_and(|(_, name)| !keep(name));
-        self.shared.delete(staged.into_iter().map(|meta| meta.location).filter(goes).collect()).await
+        self.shared.delete(staged.into_iter().map(|meta| meta.location).collect()).await
     }
 
-    /// Whether somebody has begun to make a blob of what is staged.
-    async fn is_marked(&self, digest: &Digest) -> Result<bool> {
-        if self.shared.head(&self.shared.layout.staged(&self.id, &marker(digest))).await?.is_some() {
-            return Ok(true);
+    /// Whether the markers say that somebody has made, or is about to make, a blob of what is in the folder.
+    fn is_marked(&self, staged: &[ObjectMeta]) -> bool {
+        let mut names = staged.iter().filter_map(|meta| self.shared.layout.upload_of(&meta.location));
+        names.any(|(_, name)| marked(name).is_some())
+    }
+
+    /// What older writers have left and this one's blob is not made of: pieces that were taken back. Nothing, if another may be making a blob of them.
+    async fn surplus(&self, digest: &Digest) -> Result<Vec<Path>> {
+        let marker = self.shared.layout.staged(&self.id, &marker(digest));
+        // A list may lag.
+        let (marker, staged) = try_join(self.shared.head(&marker), self.shared.folder(&self.id)).await?;
+        if marker.is_some() || self.is_marked(&staged) {
+            return Ok(Vec::new());
         }
-        let staged = self.shared.folder(&self.id).await?;
-        let is_marker = |path: &Path| self.shared.layout.upload_of(path).is_some_and(|(_, name)| marked(name).is_some());
-        Ok(staged.iter().any(|meta| is_marker(&meta.location)))
+        let goes = |path: &Path| {
+            let name = self.shared.layout.upload_of(path).map_or("", |(_, name)| name);
+            epoch_of(name).is_some_and(|epoch| epoch < self.epoch) && !self.pieces.iter().any(|piece| piece.name() == name)
+        };
+        Ok(staged.into_iter().map(|meta| meta.location).filter(goes).collect())
     }
 
-    /// Makes the pieces the blob. Returns whether it is certain that no other writer has made, or is about to make, one of pieces in the same folder.
+    /// Makes the pieces the blob. Returns what can go then.
     ///
-    /// Where pieces stay, the order is: looking for markers, our marker, looking who the writer is, the manifest. Who was overtaken before its own marker finds that out
-    /// and ends; whose marker was there before ours may yet succeed, and its pieces must stay.
-    async fn promote(&self, digest: &Digest) -> Result<bool> {
-        let by_manifest = matches!(self.shared.promote, Promote::Manifest(_));
-        let is_alone = !by_manifest || !self.is_shared || !self.is_marked(digest).await?;
-        if by_manifest {
+    /// Where pieces stay, the order is: looking for markers, our marker, looking who the writer is, the manifest. Who was overtaken before its own marker finds that
+    /// out and ends; whose marker was there before ours may yet succeed, and its pieces must stay. So must a newer writer's, which may be a blob by the time that
+    /// this one tidies up.
+    async fn promote(&self, digest: &Digest) -> Result<Vec<Path>> {
+        let mut surplus = Vec::new();
+        if matches!(self.shared.promote, Promote::Manifest(_)) {
+            if self.is_shared {
+                surplus = self.surplus(digest).await?;
+            }
             mark(&self.shared, &self.id, digest).await?;
         }
         if self.is_overtaken().await? {
             return Err(Error::new(ErrorKind::Conflict, "the upload has a newer writer").with_key(&self.id));
         }
         promote(&self.shared, &self.id, &self.pieces, self.offset, digest).await?;
-        Ok(is_alone)
+        Ok(surplus)
     }
 
     /// Tidies up behind a commit. What fails is left for the clean-up.
-    async fn tidy(&self, is_alone: bool) {
+    async fn tidy(&self, surplus: Vec<Path>) {
         let tidied = match self.shared.promote {
             Promote::Manifest(_) if !self.pieces.is_empty() => {
-                // The pieces are the blob now. Nobody may take the upload up again.
-                let path = self.shared.layout.staged(&self.id, WRITER);
-                match self.shared.put(&path, PutPayload::from(COMMITTED)).await {
-                    // A newer writer's pieces are its own, and may be a blob by now.
-                    Ok(_) if is_alone => {
-                        let is_piece = |name: &str| self.pieces.iter().any(|piece| piece.name() == name);
-                        self.clear(|name| is_piece(name) || epoch_of(name).is_none_or(|epoch| epoch >= self.epoch)).await
-                    }
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(error),
+                // The pieces are the blob now. Nobody may take the upload up again, if anybody can.
+                let closed = if self.is_shared {
+                    let path = self.shared.layout.staged(&self.id, WRITER);
+                    self.shared.put(&path, PutPayload::from(COMMITTED)).await.map(drop)
+                } else {
+                    Ok(())
+                };
+                match closed {
+                    Ok(()) if !surplus.is_empty() => self.shared.delete(surplus).await,
+                    closed => closed,
                 }
             }
             _ if self.pieces.is_empty() && !self.is_shared => Ok(()),
-            _ => self.clear(|_| false).await,
+            _ => self.clear().await,
         };
         if let Err(error) = tidied {
             tracing::info!(upload = self.id, %error, "could not tidy up behind a commit; it is left for the clean-up of abandoned uploads");
@@ -290,17 +304,17 @@ impl BlobUpload for ObjectUpload {
         if found != *digest {
             return Err(Error::digest_mismatch(digest, &found));
         }
-        let is_alone = if self.pieces.is_empty() && self.parts.is_in_memory() {
+        let surplus = if self.pieces.is_empty() && self.parts.is_in_memory() {
             let payload: PutPayload = self.parts.in_memory().iter().cloned().collect();
             self.shared.put(&self.shared.layout.blob(digest), payload).await?;
-            true
+            Vec::new()
         } else {
             self.flush().await?;
             self.promote(digest).await?
         };
         self.state = State::Committed(*digest);
         if !self.is_overtaken().await.unwrap_or(true) {
-            self.tidy(is_alone).await;
+            self.tidy(surplus).await;
         }
         Ok(BlobInfo::new(*digest, self.offset))
     }
@@ -314,13 +328,11 @@ impl BlobUpload for ObjectUpload {
         if self.is_shared && matches!(self.shared.promote, Promote::Manifest(_)) {
             // An older writer may be in the middle of its commit. From here on one that has not yet written its marker finds itself overtaken.
             self.shared.put(&self.shared.layout.staged(&self.id, WRITER), PutPayload::from(self.epoch.to_string())).await?;
-            let staged = self.shared.folder(&self.id).await?;
-            let is_marker = |path: &Path| self.shared.layout.upload_of(path).is_some_and(|(_, name)| marked(name).is_some());
-            if staged.iter().any(|meta| is_marker(&meta.location)) {
+            if self.is_marked(&self.shared.folder(&self.id).await?) {
                 // They may be a blob, or become one: the clean-up of abandoned uploads asks it.
                 return Ok(());
             }
         }
-        self.clear(|_| false).await
+        self.clear().await
     }
 }
