@@ -10,15 +10,18 @@ use registry_core::blob::Capabilities;
 
 use crate::budget::Budget;
 use crate::layout::Layout;
+use crate::multiparts::ListMultiparts;
 use crate::promote::Promote;
 use crate::shared::{PartSizes, Shared};
-use crate::store::ObjectBlobStore;
+use crate::store::{MoreProbes, ObjectBlobStore};
 
 /// How to make a blob store of an object store. Made by [`ObjectBlobStore::builder`].
 pub struct ObjectBlobStoreBuilder {
     objects: Arc<dyn ObjectStore>,
     multiparts: Arc<dyn MultipartStore>,
     signer: Option<Arc<dyn Signer>>,
+    listing: Option<Arc<dyn ListMultiparts>>,
+    probes: Option<Arc<dyn MoreProbes>>,
     promote: Promote,
     storage_path: String,
     budget: Budget,
@@ -33,6 +36,8 @@ impl ObjectBlobStoreBuilder {
             objects: Arc::clone(&store) as _,
             multiparts: store,
             signer: None,
+            listing: None,
+            probes: None,
             promote: Promote::Copy { limit: 5 << 30 },
             storage_path: String::new(),
             budget: Budget::default(),
@@ -60,6 +65,20 @@ impl ObjectBlobStoreBuilder {
     #[must_use]
     pub fn with_signer(mut self, signer: Arc<dyn Signer>) -> Self {
         self.signer = Some(signer);
+        self
+    }
+
+    /// Finds multipart uploads that a killed process has left, so that they are among the abandoned uploads.
+    #[must_use]
+    pub fn with_multiparts(mut self, listing: Arc<dyn ListMultiparts>) -> Self {
+        self.listing = Some(listing);
+        self
+    }
+
+    /// Tries more than the way of a blob, at the end of a [probe](registry_core::BlobStore::probe).
+    #[must_use]
+    pub fn with_probes(mut self, probes: Arc<dyn MoreProbes>) -> Self {
+        self.probes = Some(probes);
         self
     }
 
@@ -120,6 +139,8 @@ impl ObjectBlobStoreBuilder {
             objects: self.objects,
             multiparts: self.multiparts,
             signer: self.signer,
+            listing: self.listing,
+            probes: self.probes,
             promote: self.promote,
             layout: Layout::new(&self.storage_path, by_manifest),
             budget: self.budget,

@@ -33,6 +33,11 @@ impl Layout {
         self.path(&format!("blobs/{algorithm}"))
     }
 
+    /// Where all blobs are.
+    pub(crate) fn all_blobs(&self) -> Path {
+        self.path("blobs")
+    }
+
     pub(crate) fn shard(&self, algorithm: Algorithm, shard: u8) -> Path {
         self.path(&format!("blobs/{algorithm}/{shard:02x}"))
     }

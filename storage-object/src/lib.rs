@@ -37,7 +37,8 @@
 //! # What it needs
 //!
 //! A service where a write is seen by reads as soon as it was answered. Lists may lag ([`with_list_is_hint`](ObjectBlobStoreBuilder::with_list_is_hint)). A tokio
-//! runtime. Multipart uploads that a killed process leaves are not seen by `list`: let the service expire them, or use a client that finds them.
+//! runtime. Multipart uploads that a killed process leaves are not seen by `list`: a client that can find them says so
+//! ([`with_multiparts`](ObjectBlobStoreBuilder::with_multiparts)); otherwise let the service expire them.
 //!
 //! # An example
 //!
@@ -60,9 +61,13 @@
 
 mod budget;
 mod builder;
+mod config_error;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 mod layout;
 mod list;
+mod multiparts;
 mod named;
 mod parts;
 mod pending;
@@ -77,6 +82,8 @@ mod upload;
 
 pub use self::budget::Budget;
 pub use self::builder::ObjectBlobStoreBuilder;
+pub use self::config_error::ConfigError;
+pub use self::multiparts::{ListMultiparts, OpenMultipart, StoredParts};
 pub use self::promote::{CopyParts, Manifests, Promote, Segment};
-pub use self::secret::Secret;
-pub use self::store::ObjectBlobStore;
+pub use self::secret::{Secret, given, secret};
+pub use self::store::{MoreProbes, ObjectBlobStore};

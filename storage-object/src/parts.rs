@@ -196,10 +196,12 @@ impl Parts {
             match (&self.target, &self.open) {
                 (Target::Object(_) | Target::NewObject(_), Some(open)) => {
                     let (path, id) = (open.path.clone(), open.id.clone());
+                    let is_new = matches!(self.target, Target::NewObject(_));
                     self.sending.spawn(async move {
                         let size = part.payload.content_length() as u64;
                         match shared.multiparts.put_part(&path, &id, part.number, part.payload.clone()).await {
                             Ok(stored) => Ok((part.number, Stored { size, id: stored.content_id })),
+                            Err(error) if is_missing(&error) => Err((part, gone(is_new, &path, error))),
                             Err(error) => Err((part, told(error, path))),
                         }
                     });
@@ -280,6 +282,7 @@ impl Parts {
     }
 
     async fn complete(&mut self) -> Result<Vec<Piece>> {
+        let is_new = matches!(self.target, Target::NewObject(_));
         let Some(open) = &mut self.open else { return Err(Error::new(ErrorKind::Internal, "no multipart upload is open")) };
         let size = self.stored.values().map(|stored| stored.size).sum();
         let parts = self.stored.values().map(|stored| object_store::multipart::PartId { content_id: stored.id.clone() }).collect();
@@ -287,18 +290,21 @@ impl Parts {
         let e_tag = match completed {
             Ok(put) => put.e_tag.unwrap_or_default(),
             // The answer to an earlier attempt may have been lost. (Of a blob that is replaced it could not be told which one is there.)
-            Err(error) if is_missing(&error) && matches!(self.target, Target::NewObject(_)) => match self.shared.head(&open.path).await? {
-                Some(meta) if meta.size == size => meta.e_tag.unwrap_or_default(),
-                _ => {
-                    let message = "the parts that were sent are gone";
-                    return Err(Error::new(ErrorKind::UploadUnknown, message).with_key(&open.path).with_source(error));
-                }
+            Err(error) if is_missing(&error) => match self.shared.head(&open.path).await? {
+                Some(meta) if meta.size == size && is_new => meta.e_tag.unwrap_or_default(),
+                _ => return Err(gone(is_new, &open.path, error)),
             },
             Err(error) => return Err(told(error, &open.path)),
         };
         open.is_completed = true;
         Ok(vec![Piece { epoch: 0, number: 0, size, e_tag }])
     }
+}
+
+/// The service knows nothing of the multipart upload any more. What was staged is lost then; a blob is to be sent once more.
+fn gone(is_new: bool, path: &Path, source: object_store::Error) -> Error {
+    let kind = if is_new { ErrorKind::UploadUnknown } else { ErrorKind::Unavailable };
+    Error::new(kind, "the parts that were sent are gone").with_key(path).with_source(source)
 }
 
 impl std::fmt::Debug for Parts {

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use registry_core::{Digest, Error, ErrorKind, Hasher, Result};
 
-use crate::error::told;
+use crate::error::{is_missing, told};
 use crate::layout;
 use crate::parts::{Parts, Target};
 use crate::shared::Shared;
@@ -41,7 +41,9 @@ pub enum Promote {
 /// Puts an object together from others, on the service's side.
 #[async_trait]
 pub trait CopyParts: Debug + Send + Sync {
-    /// Writes to `to`, in one step, what is in these ranges of objects, end to end. All but the last have at least 8 MiB.
+    /// Writes to `to`, in one step, what is in these ranges of objects, end to end. All but the last are as long as a part at least; one may be longer than the
+    /// service copies in one request. [`NotSupported`](object_store::Error::NotSupported) if the service does not do that after all, and has done nothing: then the
+    /// bytes are read and written once more.
     async fn join(&self, sources: &[(Path, Range<u64>)], to: &Path) -> object_store::Result<()>;
 }
 
@@ -110,12 +112,22 @@ pub(crate) async fn promote(shared: &Arc<Shared>, id: &str, pieces: &[Piece], si
     let to = shared.layout.blob(digest);
     let outcome = match (&shared.promote, pieces) {
         (Promote::Copy { limit } | Promote::PartCopy { limit, .. }, [piece]) if piece.size <= *limit => {
-            shared.objects.copy(&piece.path(shared, id), &to).await
+            match shared.objects.copy(&piece.path(shared, id), &to).await {
+                // Some services do not find a key that has to be escaped. What is really gone is said to be so by who reads it.
+                Err(error) if is_missing(&error) => return rewrite(shared, id, pieces, size, digest).await,
+                outcome => outcome,
+            }
         }
         (Promote::Copy { .. }, _) => return rewrite(shared, id, pieces, size, digest).await,
         (Promote::PartCopy { parts, .. }, _) => {
             let sources: Vec<_> = pieces.iter().map(|piece| (piece.path(shared, id), 0..piece.size)).collect();
-            parts.join(&sources, &to).await
+            match parts.join(&sources, &to).await {
+                // Some services that look like others have no part copies.
+                Err(object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. }) => {
+                    return rewrite(shared, id, pieces, size, digest).await;
+                }
+                outcome => outcome,
+            }
         }
         (Promote::Manifest(manifests), _) => {
             let segment = |piece: &Piece| Segment { path: piece.path(shared, id), size: piece.size, e_tag: piece.e_tag.clone() };

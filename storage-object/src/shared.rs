@@ -15,13 +15,17 @@ use registry_core::{Result, Timestamp};
 use crate::budget::Budget;
 use crate::error::{is_missing, told};
 use crate::layout::Layout;
+use crate::multiparts::ListMultiparts;
 use crate::promote::Promote;
+use crate::store::MoreProbes;
 
 /// What an object store service needs to be a blob store.
 pub(crate) struct Shared {
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) multiparts: Arc<dyn MultipartStore>,
     pub(crate) signer: Option<Arc<dyn Signer>>,
+    pub(crate) listing: Option<Arc<dyn ListMultiparts>>,
+    pub(crate) probes: Option<Arc<dyn MoreProbes>>,
     pub(crate) promote: Promote,
     pub(crate) layout: Layout,
     pub(crate) budget: Budget,

@@ -9,7 +9,7 @@ use object_store::signer::SignedUrlOptions;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use registry_core::blob::{
     BlobInfo, BlobReader, BlobStore, BlobUpload, ByteStream, Capabilities, DownloadOptions, ItemStream, ListOptions, NamedObjects,
-    PendingUpload, ReadOptions, ResumeOptions, WriteOptions,
+    PendingUpload, ProbeReport, ReadOptions, ResumeOptions, WriteOptions,
 };
 use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 
@@ -20,6 +20,13 @@ use crate::promote::Promote;
 use crate::shared::Shared;
 use crate::upload::ObjectUpload;
 use crate::{list, pending, put, read};
+
+/// What a [probe](BlobStore::probe) tries beyond the way of a blob: what is particular to a service.
+#[async_trait]
+pub trait MoreProbes: std::fmt::Debug + Send + Sync {
+    /// Adds its steps. Called if all before them went well.
+    async fn probe(&self, report: &mut ProbeReport);
+}
 
 /// A [`BlobStore`] over an object store.
 ///
@@ -119,6 +126,16 @@ impl BlobStore for ObjectBlobStore {
         let url = signer.signed_url_opts(method.clone(), &path, options.ttl, &signed).await.map_err(|error| told(error, digest))?;
         let url = url.as_str().parse();
         Ok(Some(url.map_err(|error| Error::new(ErrorKind::Internal, "the signed URL is none").with_key(digest).with_source(error))?))
+    }
+
+    async fn probe(&self) -> ProbeReport {
+        let mut report = registry_core::blob::probe(self).await;
+        if let Some(probes) = &self.shared.probes
+            && report.failure().is_none()
+        {
+            probes.probe(&mut report).await;
+        }
+        report
     }
 
     fn named(&self) -> Option<&dyn NamedObjects> {

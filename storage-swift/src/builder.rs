@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use http::Method;
 use registry_core::{ErrorKind, Result};
-use storage_object::{Budget, ObjectBlobStore, Promote, Secret};
+use storage_object::http::{HttpSettings, Patience};
+use storage_object::{Budget, ConfigError, ObjectBlobStore, Promote, Secret, given, secret};
 
 use crate::auth::{Auth, Credential, Keystone, Legacy, Login, Method as Identity, Name, Owner};
 use crate::blobs::SwiftBlobStore;
-use crate::client::{Call, Client, Patience, Target};
-use crate::config::{SwiftConfig, SwiftConfigError};
+use crate::client::{Call, Client, Target};
+use crate::config::SwiftConfig;
 use crate::store::SwiftStore;
 
 /// Makes stores of a [`SwiftConfig`].
@@ -19,40 +20,24 @@ pub struct SwiftBuilder {
     config: SwiftConfig,
     budget: Budget,
     part_size: u64,
-    connect_timeout: Duration,
-    idle_timeout: Duration,
-    retries: u32,
-    retry_budget: Duration,
+    http: HttpSettings,
+    patience: Patience,
 }
 
-fn given(value: &Option<String>) -> Option<String> {
-    value.as_deref().map(str::trim).filter(|value| !value.is_empty()).map(ToOwned::to_owned)
-}
-
-fn secret(value: &Option<Secret>) -> Option<Secret> {
-    value.clone().filter(|value| !value.is_empty())
-}
-
-fn missing(setting: &'static str, why: &'static str) -> SwiftConfigError {
-    SwiftConfigError::Missing { setting, why }
+fn missing(setting: &'static str, why: &'static str) -> ConfigError {
+    ConfigError::Missing { setting, why }
 }
 
 impl SwiftBuilder {
     /// From what was read somewhere.
     pub fn new(config: SwiftConfig) -> Self {
-        Self {
-            config,
-            budget: Budget::default(),
-            part_size: 8 << 20,
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(30),
-            retries: 5,
-            retry_budget: Duration::from_secs(60),
-        }
+        let mut http = HttpSettings::default();
+        http.user_agent = concat!("storage-swift/", env!("CARGO_PKG_VERSION"));
+        Self { config, budget: Budget::default(), part_size: 8 << 20, http, patience: Patience::default() }
     }
 
     /// From the environment: see [`SwiftConfig::from_env`].
-    pub fn from_env() -> Result<Self, SwiftConfigError> {
+    pub fn from_env() -> Result<Self, ConfigError> {
         SwiftConfig::from_env().map(Self::new)
     }
 
@@ -94,37 +79,37 @@ impl SwiftBuilder {
     /// How long a connection may take to be made; 5 seconds by default.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.http.connect_timeout = timeout;
         self
     }
 
     /// How long nothing may move on a connection that is waited for; 30 seconds by default. There is no limit to how long a request may take in all.
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
+        self.http.idle_timeout = timeout;
         self
     }
 
     /// How often, and for how long in all, a request is sent again after a failure that may pass; by default 5 times within 60 seconds.
     #[must_use]
     pub fn with_retries(mut self, retries: u32, budget: Duration) -> Self {
-        (self.retries, self.retry_budget) = (retries, budget);
+        self.patience = Patience::new(retries, budget);
         self
     }
 
     /// The container as an [`ObjectStore`](object_store::ObjectStore). Reads the files that the configuration names; asks nothing of the service yet.
-    pub fn build(&self) -> Result<SwiftStore, SwiftConfigError> {
+    pub fn build(&self) -> Result<SwiftStore, ConfigError> {
         let config = &self.config;
         if config.container.trim().is_empty() {
             return Err(missing("container", "it is where blobs are stored"));
         }
         if config.container.contains('/') || config.container.len() > 256 {
             let why = "a container's name has no slash and at most 256 bytes; folders go into storage_path".to_owned();
-            return Err(SwiftConfigError::Invalid { setting: "container", value: config.container.clone(), why });
+            return Err(ConfigError::Invalid { setting: "container", value: config.container.clone(), why });
         }
-        let http = self.http()?;
-        let patience = Patience { idle: self.idle_timeout, retries: self.retries, budget: self.retry_budget };
-        let client = Client { auth: Auth::new(login(config)?, http.clone()), http, container: config.container.clone(), patience };
+        let http = self.http_settings().client()?;
+        let auth = Auth::new(login(config)?, &http);
+        let client = Client { auth, http, container: config.container.clone(), patience: self.patience };
         Ok(SwiftStore::new(client, secret(&config.temp_url_key)))
     }
 
@@ -132,9 +117,7 @@ impl SwiftBuilder {
     ///
     /// The error's message says in plain words what is wrong and which setting to change. [`ErrorKind::InvalidInput`] if that is the configuration's fault for sure.
     pub async fn build_blob_store(&self) -> Result<SwiftBlobStore> {
-        let store =
-            self.build().map_err(|error| registry_core::Error::new(ErrorKind::InvalidInput, error.to_string()).with_source(error))?;
-        let store = store.with_plain_deletes();
+        let store = self.build().map_err(ConfigError::told)?.with_plain_deletes();
         self.find_container(&store).await?;
         let info = store.info().await.map_err(|failure| failure.error)?.clone();
         if !info.has_large_objects {
@@ -185,60 +168,21 @@ impl SwiftBuilder {
         }
     }
 
-    fn http(&self) -> Result<reqwest::Client, SwiftConfigError> {
-        let config = &self.config;
-        let invalid =
-            |setting, value: String, why: &dyn std::fmt::Display| SwiftConfigError::Invalid { setting, value, why: why.to_string() };
-        let read = |setting, path: &str| {
-            std::fs::read(path).map_err(|error| SwiftConfigError::File { setting, path: path.to_owned(), source: error.into() })
-        };
-        let mut http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(self.connect_timeout)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(64)
-            .user_agent(concat!("storage-swift/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = given(&config.ca_file) {
-            let unusable = |error: reqwest::Error| SwiftConfigError::File { setting: "ca_file", path: path.clone(), source: error.into() };
-            let certificates = reqwest::Certificate::from_pem_bundle(&read("ca_file", &path)?).map_err(unusable)?;
-            if certificates.is_empty() {
-                return Err(SwiftConfigError::File {
-                    setting: "ca_file",
-                    path,
-                    source: "there is no certificate in PEM form in it".into(),
-                });
-            }
-            for certificate in certificates {
-                http = http.add_root_certificate(certificate);
-            }
-        }
-        if let Some(path) = given(&config.client_cert_file) {
-            let mut pem = read("client_cert_file", &path)?;
-            if let Some(key) = given(&config.client_key_file) {
-                pem.extend_from_slice(&read("client_key_file", &key)?);
-            }
-            let identity = reqwest::Identity::from_pem(&pem);
-            http = http.identity(identity.map_err(|error| SwiftConfigError::File {
-                setting: "client_cert_file",
-                path,
-                source: error.into(),
-            })?);
-        }
-        if let Some(proxy) = secret(&config.proxy) {
-            let why = "it is no address of a proxy, such as http://proxy.example:3128";
-            http = http.proxy(reqwest::Proxy::all(proxy.reveal()).map_err(|_| invalid("proxy", "[redacted]".to_owned(), &why))?);
-        }
-        http.build().map_err(|error| SwiftConfigError::Client { why: crate::failure::innermost(&error) })
+    fn http_settings(&self) -> HttpSettings {
+        let (config, mut http) = (&self.config, self.http.clone());
+        (http.ca_file, http.proxy) = (config.ca_file.clone(), config.proxy.clone());
+        (http.client_cert_file, http.client_key_file) = (config.client_cert_file.clone(), config.client_key_file.clone());
+        http
     }
 }
 
 /// Who to be, and where to log in.
-fn login(config: &SwiftConfig) -> Result<Login, SwiftConfigError> {
+fn login(config: &SwiftConfig) -> Result<Login, ConfigError> {
     let (auth_url, storage_url, token) = (given(&config.auth_url), given(&config.storage_url), secret(&config.token));
     for (setting, url) in [("auth_url", &auth_url), ("storage_url", &storage_url)] {
         if let Some(value) = url.as_ref().filter(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             let why = "it begins with http:// or https://".to_owned();
-            return Err(SwiftConfigError::Invalid { setting, value: value.clone(), why });
+            return Err(ConfigError::Invalid { setting, value: value.clone(), why });
         }
     }
     // A password, or an application credential, is better than a token, which ends.
@@ -257,12 +201,12 @@ fn login(config: &SwiftConfig) -> Result<Login, SwiftConfigError> {
         3 => Ok(Login::Keystone(keystone(config, &url, token, storage_url)?)),
         version => {
             let why = "it is 3 for Keystone, or 1; Keystone's version 2 is gone since 2018".to_owned();
-            Err(SwiftConfigError::Invalid { setting: "auth_version", value: version.to_string(), why })
+            Err(ConfigError::Invalid { setting: "auth_version", value: version.to_string(), why })
         }
     }
 }
 
-fn keystone(config: &SwiftConfig, url: &str, token: Option<Secret>, storage_url: Option<String>) -> Result<Keystone, SwiftConfigError> {
+fn keystone(config: &SwiftConfig, url: &str, token: Option<Secret>, storage_url: Option<String>) -> Result<Keystone, ConfigError> {
     let domain = |name: &Option<String>, id: &Option<String>| given(id).map(Owner::Id).or_else(|| given(name).map(Owner::Name));
     let user_domain = domain(&config.user_domain_name, &config.user_domain_id);
     let default = || Owner::Id("default".to_owned());
@@ -293,7 +237,7 @@ fn keystone(config: &SwiftConfig, url: &str, token: Option<Secret>, storage_url:
     let url = url.trim_end_matches('/');
     if url.ends_with("/v2.0") {
         let why = "Keystone's version 2 is gone since 2018; the address of version 3 ends in /v3".to_owned();
-        return Err(SwiftConfigError::Invalid { setting: "auth_url", value: url.to_owned(), why });
+        return Err(ConfigError::Invalid { setting: "auth_url", value: url.to_owned(), why });
     }
     Ok(Keystone {
         url: if url.ends_with("/v3") { url.to_owned() } else { format!("{url}/v3") },

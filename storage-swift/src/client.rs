@@ -1,18 +1,19 @@
 //! [`Client`]: requests to one container, authenticated, watched, and tried again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
 use http::header::{CONTENT_LENGTH, ETAG, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use object_store::PutPayload;
+use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use registry_core::ErrorKind;
+use storage_object::http::{Http, HttpBody, Patience, short_body};
 use tokio::time::Instant;
+use url::Url;
 
 use crate::auth::{Auth, Session};
 use crate::failure::{Failure, told_of};
@@ -21,27 +22,13 @@ use crate::failure::{Failure, told_of};
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Bytes handed to a connection at a time, so that a slow one is seen to move.
-const STEP: usize = 64 << 10;
-
 /// A body of more than this is worth a token that lasts.
 const LARGE: usize = 1 << 20;
-
-/// How patient a client is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// How long nothing may move.
-    pub(crate) idle: Duration,
-    /// How often a request is sent again.
-    pub(crate) retries: u32,
-    /// For how long.
-    pub(crate) budget: Duration,
-}
 
 /// Speaks to one container.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) http: reqwest::Client,
+    pub(crate) http: Http,
     pub(crate) auth: Auth,
     pub(crate) container: String,
     pub(crate) patience: Patience,
@@ -126,36 +113,10 @@ impl Tries {
     }
 }
 
-/// When a body, or an answer, moved last.
-#[derive(Debug)]
-struct Movement {
-    began: Instant,
-    last: AtomicU64,
-}
-
-impl Movement {
-    fn note(&self) {
-        self.last.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn idle_since(&self) -> Duration {
-        self.began.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
-}
-
-/// The payload in small steps.
-fn steps(payload: &PutPayload, movement: Arc<Movement>) -> impl futures_util::Stream<Item = std::io::Result<Bytes>> + use<> {
-    let mut chunks: Vec<Bytes> = payload.iter().cloned().collect();
-    chunks.reverse();
-    stream::iter(std::iter::from_fn(move || {
-        movement.note();
-        let mut chunk = chunks.pop()?;
-        if chunk.len() > STEP {
-            let rest = chunk.split_off(STEP);
-            chunks.push(rest);
-        }
-        Some(Ok(chunk))
-    }))
+/// An address as a request has it; in words why it is none.
+pub(crate) fn address(url: &str) -> Result<Uri, String> {
+    let url = Url::parse(url).map_err(|error| error.to_string())?;
+    url.as_str().parse().map_err(|error: http::uri::InvalidUri| error.to_string())
 }
 
 impl Client {
@@ -189,7 +150,7 @@ impl Client {
     }
 
     /// Sends the request, again if that may help, until it succeeds. The answer's body is yet to be read.
-    pub(crate) async fn send(&self, call: &Call<'_>) -> Result<reqwest::Response, Failure> {
+    pub(crate) async fn send(&self, call: &Call<'_>) -> Result<Response<HttpBody>, Failure> {
         let mut tries = Tries::new();
         loop {
             match self.try_once(call, &mut tries).await {
@@ -207,7 +168,7 @@ impl Client {
             let fetched = match self.try_once(call, &mut tries).await {
                 Ok(answer) => {
                     let what = told_of(what, transaction(answer.headers()).as_deref());
-                    self.body(answer, &what).await.map(|body| (body, what))
+                    body(answer, &what).await.map(|body| (body, what))
                 }
                 Err(failure) => Err(failure),
             };
@@ -218,7 +179,7 @@ impl Client {
         }
     }
 
-    async fn try_once(&self, call: &Call<'_>, tries: &mut Tries) -> Result<reqwest::Response, Failure> {
+    async fn try_once(&self, call: &Call<'_>, tries: &mut Tries) -> Result<Response<HttpBody>, Failure> {
         let is_large = call.body.as_ref().is_some_and(|body| body.content_length() > LARGE);
         let session = tries.session.insert(self.auth.session(is_large).await?);
         self.attempt(session, call).await
@@ -239,45 +200,36 @@ impl Client {
                 Err(no_token) => failure = no_token,
             }
         }
-        let asked = failure.error.retry_after();
-        let pause = asked.unwrap_or_else(|| jittered(Duration::from_millis(100) * 2_u32.saturating_pow(tries.failed).min(64)));
-        if !failure.is_passing() || tries.failed >= self.patience.retries || tries.began.elapsed() + pause > self.patience.budget {
-            return Err(failure);
-        }
+        let pause = self.patience.pause(tries.began, tries.failed, failure.error.retry_after()).filter(|_| failure.is_passing());
+        let Some(pause) = pause else { return Err(failure) };
         tries.failed += 1;
         tracing::debug!(error = %failure.error, ?pause, "a request to Swift is sent again");
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
-    async fn attempt(&self, session: &Session, call: &Call<'_>) -> Result<reqwest::Response, Failure> {
-        let what = self.what(call);
-        let movement = Arc::new(Movement { began: Instant::now(), last: AtomicU64::new(0) });
-        let mut request = self.http.request(call.method.clone(), self.url(session, call)).headers(call.headers.clone());
+    fn request(&self, session: &Session, call: &Call<'_>) -> Result<HttpRequest, String> {
+        let mut request = HttpRequest::new(call.body.clone().map_or_else(HttpRequestBody::empty, HttpRequestBody::from));
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = address(&self.url(session, call))?;
+        let headers = request.headers_mut();
+        headers.clone_from(&call.headers);
         if !matches!(call.target, Target::Info) {
-            request = request.header("X-Auth-Token", session.token.clone());
+            headers.insert("X-Auth-Token", session.token.clone());
         }
-        match &call.body {
-            Some(body) => {
-                request = request.header(CONTENT_LENGTH, body.content_length());
-                if body.content_length() > 0 {
-                    request = request.body(reqwest::Body::wrap_stream(steps(body, Arc::clone(&movement))));
-                }
-            }
-            None if call.method == Method::PUT || call.method == Method::POST => request = request.header(CONTENT_LENGTH, 0),
-            None => {}
+        let has_body = call.method == Method::PUT || call.method == Method::POST;
+        let length = call.body.as_ref().map(PutPayload::content_length).or(has_body.then_some(0));
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, length.into());
         }
-        let mut sent = std::pin::pin!(request.send());
-        let answer = loop {
-            let left = self.patience.idle.saturating_sub(movement.idle_since());
-            if left.is_zero() {
-                let message = format!("{what}: nothing moved for {} s", self.patience.idle.as_secs());
-                return Err(Failure::new(ErrorKind::TimedOut, message));
-            }
-            if let Ok(answer) = tokio::time::timeout(left, sent.as_mut()).await {
-                break answer.map_err(|error| Failure::transport(&what, error))?;
-            }
-        };
+        Ok(request)
+    }
+
+    async fn attempt(&self, session: &Session, call: &Call<'_>) -> Result<Response<HttpBody>, Failure> {
+        let what = self.what(call);
+        let no_url = |why| Failure::new(ErrorKind::Internal, format!("{what}: the account's address is no URL: {why}"));
+        let request = self.request(session, call).map_err(no_url)?;
+        let answer = self.http.send(request).await.map_err(|why| Failure::transport(&what, &why))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -285,43 +237,14 @@ impl Client {
         let trans_id = transaction(answer.headers());
         let retry_after =
             answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
-        let detail = if call.method == Method::HEAD { Bytes::new() } else { self.short_body(answer).await };
+        let detail = if call.method == Method::HEAD { Bytes::new() } else { short_body(answer.into_body()).await };
         Err(Failure::answered(&what, status, trans_id.as_deref(), &String::from_utf8_lossy(&detail), retry_after))
-    }
-
-    /// What there is of an error's text.
-    async fn short_body(&self, mut answer: reqwest::Response) -> Bytes {
-        let mut body = Vec::new();
-        while let Ok(Ok(Some(chunk))) = tokio::time::timeout(self.patience.idle, answer.chunk()).await {
-            body.extend_from_slice(&chunk);
-            if body.len() > 8 << 10 {
-                break;
-            }
-        }
-        body.into()
-    }
-
-    /// All of an answer's body: for short ones.
-    pub(crate) async fn body(&self, mut answer: reqwest::Response, what: &str) -> Result<Bytes, Failure> {
-        let mut body = Vec::new();
-        loop {
-            match tokio::time::timeout(self.patience.idle, answer.chunk()).await {
-                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
-                Ok(Ok(None)) => return Ok(body.into()),
-                Ok(Err(error)) => return Err(Failure::transport(what, error)),
-                Err(_) => {
-                    let message = format!("{what}: nothing moved for {} s", self.patience.idle.as_secs());
-                    return Err(Failure::new(ErrorKind::TimedOut, message));
-                }
-            }
-        }
     }
 }
 
-/// Give or take a half, so that many clients do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let noise = u32::from_str_radix(&registry_core::random_id()[..8], 16).unwrap_or(0);
-    pause.mul_f64(0.5 + f64::from(noise) / f64::from(u32::MAX))
+/// All of an answer's body: for short ones.
+pub(crate) async fn body(answer: Response<HttpBody>, what: &str) -> Result<Bytes, Failure> {
+    answer.into_body().bytes().await.map_err(|why| Failure::transport(what, &why))
 }
 
 /// What the service's own log calls a request.
@@ -346,14 +269,11 @@ mod tests {
         assert_eq!(encoded("box", Some("a/b c/ü%20")), "box/a/b%20c/%C3%BC%2520");
     }
 
-    #[tokio::test]
-    async fn a_payload_is_sent_in_small_steps_and_whole() {
-        use futures_util::TryStreamExt as _;
-        let chunks = [Bytes::from(vec![1; 3 * STEP + 5]), Bytes::new(), Bytes::from(vec![2; 10])];
-        let payload: PutPayload = chunks.iter().cloned().collect();
-        let movement = Arc::new(Movement { began: Instant::now(), last: AtomicU64::new(0) });
-        let steps: Vec<_> = steps(&payload, movement).try_collect().await.unwrap();
-        assert!(steps.iter().all(|step| step.len() <= STEP));
-        assert_eq!(steps.concat(), chunks.concat());
+    #[test]
+    fn an_address_is_sent_as_it_is_escaped() {
+        let same = "http://user:p%40ss@[::1]:8080/swift/v1/AUTH_x/box/a/b%20c/%C3%BC%2520?format=json&prefix=a%2Fb";
+        assert_eq!(address(same).unwrap().to_string(), same);
+        assert_eq!(address("http://swift.example/v1/AUTH_ü x").unwrap(), "http://swift.example/v1/AUTH_%C3%BC%20x");
+        assert!(address("http://").is_err() && address("/v1/AUTH_x").is_err());
     }
 }

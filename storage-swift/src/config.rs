@@ -1,7 +1,7 @@
 //! [`SwiftConfig`]: everything that can be set, and where it comes from.
 
 use serde::Deserialize;
-use storage_object::Secret;
+use storage_object::{ConfigError, Secret};
 
 /// Which of a service's addresses in the catalogue is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -100,57 +100,15 @@ pub struct SwiftConfig {
     pub temp_url_key: Option<Secret>,
 }
 
-/// A configuration that cannot be used, in words for who wrote it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SwiftConfigError {
-    /// Something that is needed is not there.
-    #[error("{setting} is missing: {why}")]
-    Missing {
-        /// The setting.
-        setting: &'static str,
-        /// What it is needed for.
-        why: &'static str,
-    },
-    /// A value that makes no sense.
-    #[error("{setting} = {value:?}: {why}")]
-    Invalid {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        value: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A client cannot be made of what is configured: certificates and keys that do not fit, or none to trust on this machine.
-    #[error(
-        "no HTTPS client can be made: {why}; look at ca_file, client_cert_file and client_key_file, and at the certificates of this system"
-    )]
-    Client {
-        /// What TLS says.
-        why: String,
-    },
-    /// A file that cannot be used.
-    #[error("{setting} = {path:?}: {source}")]
-    File {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        path: String,
-        /// What is wrong with the file.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
 impl SwiftConfig {
     /// From the environment: the variables that the `openstack` and `swift` commands understand for a log-in by password, application credential or token.
     /// Container, storage path, and keys for temporary URLs are not among them; `OS_CLOUD`, which names an entry of a file, is not read.
-    pub fn from_env() -> Result<Self, SwiftConfigError> {
+    pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
     /// The same from whatever answers like an environment.
-    pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, SwiftConfigError> {
+    pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let first = |names: &[&str]| names.iter().find_map(|name| get(name).filter(|value| !value.trim().is_empty()));
         let secret = |names: &[&str]| first(names).map(Secret::from);
         // As the `swift` command does it: its own three variables, if all are there, count before those of OpenStack, and mean version 1.
@@ -163,7 +121,7 @@ impl SwiftConfig {
         let either = |of_swift, of_openstack| if its_own { first(&[of_swift]) } else { first(&[of_openstack, of_swift]) };
         let interface = match first(&["OS_INTERFACE", "OS_ENDPOINT_TYPE"]) {
             None => Interface::default(),
-            Some(value) => Interface::parse(&value).ok_or_else(|| SwiftConfigError::Invalid {
+            Some(value) => Interface::parse(&value).ok_or_else(|| ConfigError::Invalid {
                 setting: "OS_INTERFACE",
                 why: "it is public, internal or admin".to_owned(),
                 value,
@@ -204,9 +162,9 @@ impl SwiftConfig {
     }
 }
 
-fn parse_version(text: &str) -> Result<u8, SwiftConfigError> {
+fn parse_version(text: &str) -> Result<u8, ConfigError> {
     let number = text.trim().trim_start_matches(['v', 'V']).split('.').next().unwrap_or_default();
-    number.parse().map_err(|_| SwiftConfigError::Invalid {
+    number.parse().map_err(|_| ConfigError::Invalid {
         setting: "auth_version",
         value: text.to_owned(),
         why: "it is 3 for Keystone, or 1".to_owned(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use registry_core::{Error, ErrorKind};
+use storage_object::http::NoAnswer;
 
 /// A request that did not do what it was to do.
 #[derive(Debug)]
@@ -55,25 +56,19 @@ impl Failure {
         Self { status: Some(status), error }
     }
 
-    /// No answer came.
-    pub(crate) fn transport(what: &str, source: reqwest::Error) -> Self {
-        let host = source.url().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
-        let source = source.without_url();
-        let why = innermost(&source);
-        if let Some(trouble) = tls_trouble(&why, "storage_url") {
-            return Self {
-                status: None,
-                error: Error::new(ErrorKind::Unavailable, format!("{what}: {host}: {trouble}")).with_source(source),
-            };
-        }
-        let (kind, how) = if source.is_timeout() {
-            (ErrorKind::TimedOut, "no connection in time")
-        } else if source.is_connect() {
-            (ErrorKind::Unavailable, "no connection")
-        } else {
-            (ErrorKind::Unavailable, "the connection broke")
+    /// No answer came, or not all of it.
+    pub(crate) fn transport(what: &str, why: &NoAnswer) -> Self {
+        Self { status: None, error: why.told(what, "storage_url") }
+    }
+
+    /// What a read failed with in the middle.
+    pub(crate) fn in_a_read(error: Error) -> Self {
+        let status = match error.kind() {
+            ErrorKind::NotFound => Some(StatusCode::NOT_FOUND),
+            ErrorKind::Conflict => Some(StatusCode::PRECONDITION_FAILED),
+            _ => None,
         };
-        Self { status: None, error: Error::new(kind, format!("{what}: {how}: {why}")).with_source(source) }
+        Self { status, error }
     }
 
     /// Whether trying the same once more may help.
@@ -112,34 +107,4 @@ pub(crate) fn told_of(message: impl Into<String>, transaction: Option<&str>) -> 
         message.push_str(&format!(" (transaction {id})"));
     }
     message
-}
-
-/// The cause of all causes: what the system, or TLS, said.
-pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// What TLS does not like, and what to do about it; `None` if it is not about TLS. `setting` has the address.
-pub(crate) fn tls_trouble(why: &str, setting: &str) -> Option<String> {
-    let says = |text| why.contains(text);
-    let trouble = if says("certificate expired") {
-        "its certificate has expired, or this machine's clock is wrong".to_owned()
-    } else if says("certificate not valid yet") {
-        "its certificate is not valid yet, or this machine's clock is wrong".to_owned()
-    } else if says("not valid for name") {
-        format!("its certificate is for another name ({why}); set {setting} to one that the certificate has")
-    } else if says("CertificateRequired") || says("certificate required") {
-        "it asks for a certificate: set client_cert_file and client_key_file".to_owned()
-    } else if says("peer certificate") || says("UnknownIssuer") {
-        format!("its certificate is not trusted ({why}); set ca_file to the certificate of its CA")
-    } else if says("corrupt message of type InvalidContentType") || says("tls handshake eof") {
-        format!("there is no TLS ({why}); if host and port are right, {setting} begins with http:// instead of https://")
-    } else {
-        return None;
-    };
-    Some(trouble)
 }

@@ -11,7 +11,7 @@ use object_store::{PutPayload, PutResult};
 use registry_core::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Call, Client, e_tag};
+use crate::client::{Call, Client, body, e_tag};
 use crate::failure::Failure;
 use crate::listing::Verdict;
 
@@ -96,7 +96,7 @@ pub(crate) async fn segments_of(client: &Client, path: &Path) -> Result<Option<V
         Err(failure) if failure.is_missing() => return Ok(None),
         Err(failure) => return Err(failure),
     };
-    let json = client.body(answer, &format!("GET the manifest {path}")).await?;
+    let json = body(answer, &format!("GET the manifest {path}")).await?;
     let unreadable = |error| Failure::new(ErrorKind::Internal, format!("the manifest {path} cannot be read: {error}"));
     let listed: Vec<Listed> = serde_json::from_slice(&json).map_err(unreadable)?;
     let own = format!("/{}/", client.container);

@@ -55,9 +55,9 @@ mod probe;
 mod store;
 mod tempurl;
 
-pub use storage_object::Secret;
+pub use storage_object::{ConfigError, Secret};
 
 pub use self::blobs::SwiftBlobStore;
 pub use self::builder::SwiftBuilder;
-pub use self::config::{Interface, SwiftConfig, SwiftConfigError};
+pub use self::config::{Interface, SwiftConfig};
 pub use self::store::SwiftStore;

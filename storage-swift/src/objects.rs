@@ -1,12 +1,12 @@
 //! Objects: put, get, head, delete, copy.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
     IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
@@ -16,6 +16,7 @@ use md5::{Digest as _, Md5};
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, PutPayload, PutResult};
 use registry_core::ErrorKind;
+use storage_object::http::{Chunks, HttpBody, resuming};
 
 use crate::client::{Call, Client, e_tag, transaction};
 use crate::failure::{Failure, told_of};
@@ -25,12 +26,6 @@ const META: &str = "x-object-meta-";
 
 /// From here on a hash is not made on the threads that serve everybody.
 const LONG: usize = 256 << 10;
-
-/// How often a read goes on after its connection broke, if less than [`PROGRESS`] came in between.
-const RESUMES: u32 = 3;
-
-/// Bytes for which it is worth going on as if nothing had happened.
-const PROGRESS: u64 = 64 << 10;
 
 /// The MD5 of a payload in hex: what Swift compares what arrived with. <https://docs.openstack.org/api-ref/object-store/#create-or-replace-object>
 pub(crate) async fn md5_of(payload: &PutPayload) -> Result<String, Failure> {
@@ -123,7 +118,7 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, u64, u64)> {
 }
 
 /// What the headers of an answer say of an object, and which of its bytes the answer has.
-fn meta_of(path: &Path, headers: &HeaderMap) -> Result<(ObjectMeta, std::ops::Range<u64>), Failure> {
+fn meta_of(path: &Path, headers: &HeaderMap) -> Result<(ObjectMeta, Range<u64>), Failure> {
     let length = number(headers, CONTENT_LENGTH);
     let (size, range) = match (content_range(headers), length) {
         (Some((first, last, size)), _) => (size, first..last.saturating_add(1)),
@@ -186,15 +181,11 @@ pub(crate) async fn get(client: &Arc<Client>, path: &Path, options: GetOptions) 
         Err(failure) if failure.is_missing() => client.send(&call).await,
         answer => answer,
     };
-    let answer = answer.map_err(of_read)?;
-    let (meta, range) = meta_of(path, answer.headers())?;
-    let attributes = attributes_of(answer.headers());
-    let stream = if options.head {
-        stream::empty().boxed()
-    } else {
-        let part = Part { path: path.clone(), e_tag: meta.e_tag.clone(), begin: range.start, next: range.start, end: range.end };
-        body(Arc::clone(client), answer, part)
-    };
+    let (head, body) = answer.map_err(of_read)?.into_parts();
+    let (meta, range) = meta_of(path, &head.headers)?;
+    let attributes = attributes_of(&head.headers);
+    let stream =
+        if options.head { stream::empty().boxed() } else { whole(client, &meta, range.clone(), chunks(path, &head.headers, body)) };
     Ok(GetResult { payload: GetResultPayload::Stream(stream), meta, range, attributes, extensions: Default::default() })
 }
 
@@ -207,97 +198,39 @@ fn of_read(failure: Failure) -> Failure {
     Failure { status: failure.status, error: registry_core::Error::new(ErrorKind::Corrupt, message) }
 }
 
+/// The bytes of one answer.
+fn chunks(path: &Path, headers: &HeaderMap, body: HttpBody) -> Chunks {
+    let what = told_of(format!("GET {path}"), transaction(headers).as_deref());
+    body.chunks(move |why| Failure::transport(&what, &why).error)
+}
+
+/// The bytes in `range` of an object: of the answer that is there, and, if its connection breaks or stalls, of others for the rest of the same object. Ends with
+/// an error if not all of them come: Swift can answer 200 and then break off, when a segment of a large object is missing.
+fn whole(client: &Arc<Client>, meta: &ObjectMeta, range: Range<u64>, first: Chunks) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let (client, path, e_tag) = (Arc::clone(client), meta.location.clone(), meta.e_tag.clone());
+    let told = {
+        let path = path.clone();
+        move |error| Failure::in_a_read(error).told(path.as_ref())
+    };
+    let what = format!("GET {path}");
+    let reopen = move |range| {
+        let (client, path, e_tag) = (Arc::clone(&client), path.clone(), e_tag.clone());
+        async move { rest(&client, &path, e_tag.as_deref(), range).await.map_err(|failure| failure.error) }.boxed()
+    };
+    resuming(what, first, range, reopen).map_err(told).boxed()
+}
+
 /// What is yet to be read.
-struct Part {
-    path: Path,
-    e_tag: Option<String>,
-    /// Where the answer begins that is being read.
-    begin: u64,
-    next: u64,
-    end: u64,
-}
-
-struct Body {
-    client: Arc<Client>,
-    answer: Option<reqwest::Response>,
-    part: Part,
-    failures: u32,
-}
-
-/// The bytes of an answer; if its connection breaks or stalls, those of another for the rest of the same object. Ends with an error if not all of them come:
-/// Swift can answer 200 and then break off, when a segment of a large object is missing.
-fn body(client: Arc<Client>, answer: reqwest::Response, part: Part) -> BoxStream<'static, object_store::Result<Bytes>> {
-    let body = Body { client, answer: Some(answer), part, failures: 0 };
-    let chunks = stream::unfold(Some(body), |body| async move {
-        let mut body = body?;
-        match body.next().await {
-            Ok(Some(chunk)) => Some((Ok(chunk), Some(body))),
-            Ok(None) => None,
-            Err(failure) => Some((Err(failure.told(body.part.path.as_ref())), None)),
-        }
-    });
-    chunks.fuse().boxed()
-}
-
-impl Body {
-    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        loop {
-            if self.part.next >= self.part.end {
-                return Ok(None);
-            }
-            let answer = match &mut self.answer {
-                Some(answer) => answer,
-                // If that fails, enough has been tried.
-                none => none.insert(self.part.open(&self.client).await?),
-            };
-            let failure = match self.part.chunk(answer, self.client.patience.idle).await {
-                Ok(chunk) => return Ok(Some(chunk)),
-                Err(failure) => failure,
-            };
-            self.answer = None;
-            self.failures = if self.part.next - self.part.begin >= PROGRESS { 1 } else { self.failures + 1 };
-            if self.failures > RESUMES || !failure.is_passing() {
-                return Err(failure);
-            }
-            tracing::debug!(path = %self.part.path, at = self.part.next, error = %failure.error, "goes on with a read whose connection broke");
-        }
+async fn rest(client: &Client, path: &Path, e_tag: Option<&str>, range: Range<u64>) -> Result<Chunks, Failure> {
+    let mut call = Call::object(Method::GET, path).header(RANGE, &format!("bytes={}-{}", range.start, range.end - 1));
+    if let Some(e_tag) = e_tag {
+        call = call.header(IF_MATCH, &quoted(e_tag));
     }
-}
-
-impl Part {
-    /// An answer that has what is yet to be read.
-    async fn open(&mut self, client: &Client) -> Result<reqwest::Response, Failure> {
-        let Self { path, e_tag, begin, next, end } = self;
-        let mut call = Call::object(Method::GET, path).header(RANGE, &format!("bytes={next}-{}", *end - 1));
-        if let Some(e_tag) = e_tag {
-            call = call.header(IF_MATCH, &quoted(e_tag));
-        }
-        let answer = client.send(&call).await.map_err(of_read)?;
-        let (_, range) = meta_of(path, answer.headers())?;
-        if range != (*next..*end) {
-            return Err(Failure::new(ErrorKind::Internal, format!("{path}: another range came than was asked for")));
-        }
-        *begin = *next;
-        Ok(answer)
+    let (head, body) = client.send(&call).await.map_err(of_read)?.into_parts();
+    if meta_of(path, &head.headers)?.1 != range {
+        return Err(Failure::new(ErrorKind::Internal, format!("{path}: another range came than was asked for")));
     }
-
-    async fn chunk(&mut self, answer: &mut reqwest::Response, idle: Duration) -> Result<Bytes, Failure> {
-        let Self { path, next, end, .. } = self;
-        let what = told_of(format!("GET {path}"), transaction(answer.headers()).as_deref());
-        let chunk = match tokio::time::timeout(idle, answer.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) => {
-                return Err(Failure::new(ErrorKind::Interrupted, format!("{what}: the answer ended {} bytes early", *end - *next)));
-            }
-            Ok(Err(error)) => return Err(Failure::transport(&what, error)),
-            Err(_) => return Err(Failure::new(ErrorKind::TimedOut, format!("{what}: nothing came for {} s", idle.as_secs()))),
-        };
-        *next += chunk.len() as u64;
-        if *next > *end {
-            return Err(Failure::new(ErrorKind::Corrupt, format!("{what}: more bytes came than were announced")));
-        }
-        Ok(chunk)
-    }
+    Ok(chunks(path, &head.headers, body))
 }
 
 /// Copies an object on the service's side. A large object becomes a plain one, which Swift does only up to its limit.

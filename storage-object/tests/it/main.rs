@@ -4,6 +4,5 @@ mod conformance;
 mod failing;
 mod faults;
 mod memory;
-mod seaweedfs;
 mod slo;
 mod two_writers;

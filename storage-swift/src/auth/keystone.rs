@@ -1,20 +1,17 @@
 //! Keystone, version 3. <https://docs.openstack.org/api-ref/identity/v3/#authentication-and-token-management>
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use registry_core::ErrorKind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use storage_object::Secret;
+use storage_object::http::Http;
 
-use super::Session;
+use super::{Session, request, unreachable};
 use crate::config::Interface;
-use crate::failure::{Failure, innermost, tls_trouble, told_of};
-
-/// How long a log-in may take.
-pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
+use crate::failure::{Failure, told_of};
 
 /// A thing by its id, or by its name in a domain.
 #[derive(Clone, Debug)]
@@ -163,19 +160,6 @@ fn listed(names: &[&str]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-/// Why a log-in address does not answer.
-pub(super) fn unreachable(url: &str, error: reqwest::Error) -> Failure {
-    if let Some(trouble) = tls_trouble(&innermost(&error), "auth_url") {
-        return Failure::new(ErrorKind::Unavailable, format!("{url}: {trouble}"));
-    }
-    let mut failure = Failure::transport(&format!("logging in at {url}"), error);
-    if !matches!(failure.error.kind(), ErrorKind::TimedOut) {
-        let message = format!("{}; is auth_url right, and can that host be reached from here?", failure.error.message());
-        failure = Failure::new(failure.error.kind(), message);
-    }
-    failure
-}
-
 impl Keystone {
     fn request(&self) -> Value {
         let identity = match &self.method {
@@ -200,22 +184,21 @@ impl Keystone {
         }
     }
 
-    pub(crate) async fn log_in(&self, http: &reqwest::Client) -> Result<Session, Failure> {
+    pub(crate) async fn log_in(&self, http: &Http) -> Result<Session, Failure> {
         let url = format!("{}/auth/tokens", self.url);
-        let request = http.post(&url).header(http::header::CONTENT_TYPE, "application/json").body(self.request().to_string());
-        let answer = request.timeout(TIME_LIMIT).send().await.map_err(|error| unreachable(&self.url, error))?;
-        let status = answer.status();
-        let token = answer.headers().get("X-Subject-Token").and_then(|token| token.to_str().ok()).map(ToOwned::to_owned);
-        let id = answer.headers().get("X-Openstack-Request-Id").and_then(|id| id.to_str().ok()).map(ToOwned::to_owned);
-        let body = answer.bytes().await.map_err(|error| unreachable(&self.url, error))?;
-        if status != StatusCode::CREATED && status != StatusCode::OK {
-            return Err(self.refused(status, id.as_deref(), &body));
+        let mut request = request(http::Method::POST, &url, self.request().to_string())?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (head, body) = http.send(request).await.map_err(|why| unreachable(&self.url, &why))?.into_parts();
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let body = body.bytes().await.map_err(|why| unreachable(&self.url, &why))?;
+        if head.status != StatusCode::CREATED && head.status != StatusCode::OK {
+            return Err(self.refused(head.status, header("X-Openstack-Request-Id"), &body));
         }
         let not_keystone = || {
             let message = format!("{url}: the answer is not Keystone's; is auth_url right?");
             Failure::new(ErrorKind::InvalidInput, message)
         };
-        let token = token.ok_or_else(not_keystone)?;
+        let token = header("X-Subject-Token").ok_or_else(not_keystone)?;
         let Answer { token: about } = serde_json::from_slice(&body).map_err(|_| not_keystone())?;
         let lifetime = about.expires_at.zip(about.issued_at).and_then(|(end, begin)| (end - begin).to_std().ok());
         let storage_url = match &self.storage_url {
@@ -232,7 +215,7 @@ impl Keystone {
                 found.map_err(|why| Failure::new(ErrorKind::InvalidInput, format!("{}: {why}", self.url)))?
             }
         };
-        Session::new(&token, storage_url, lifetime)
+        Session::new(token, storage_url, lifetime)
     }
 
     /// What a log-in that was refused says of the settings.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use http::{HeaderValue, Method};
 use registry_core::ErrorKind;
 use storage_object::Secret;
+use storage_object::http::Http;
 
-use super::Session;
+use super::{Session, request, unreachable};
 use crate::failure::{Failure, told_of};
 
 /// A log-in by two headers.
@@ -18,11 +20,14 @@ pub(crate) struct Legacy {
 }
 
 impl Legacy {
-    pub(crate) async fn log_in(&self, http: &reqwest::Client) -> Result<Session, Failure> {
+    pub(crate) async fn log_in(&self, http: &Http) -> Result<Session, Failure> {
         let what = format!("logging in at {}", self.url);
-        let request = http.get(&self.url).header("X-Auth-User", &self.user).header("X-Auth-Key", self.key.reveal());
-        let answer =
-            request.timeout(super::keystone::TIME_LIMIT).send().await.map_err(|error| super::keystone::unreachable(&self.url, error))?;
+        let mut request = request(Method::GET, &self.url, String::new())?;
+        for (name, value) in [("X-Auth-User", self.user.as_str()), ("X-Auth-Key", self.key.reveal())] {
+            let unusable = |_| Failure::new(ErrorKind::InvalidInput, format!("{what}: username or password cannot be sent in a header"));
+            request.headers_mut().insert(name, HeaderValue::from_str(value).map_err(unusable)?);
+        }
+        let answer = http.send(request).await.map_err(|why| unreachable(&self.url, &why))?;
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
         match answer.status().as_u16() {
             200..=299 => {}

@@ -7,14 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use object_store::client::HttpRequest;
 use registry_core::ErrorKind;
 use storage_object::Secret;
+use storage_object::http::{Http, NoAnswer};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 pub(crate) use self::keystone::{Credential, Keystone, Method, Name, Owner};
 pub(crate) use self::legacy::Legacy;
+use crate::client::address;
 use crate::failure::Failure;
+
+/// How long a log-in may take.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a failed log-in is everybody's answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -79,7 +85,7 @@ pub(crate) enum Login {
 #[derive(Debug)]
 pub(crate) struct Auth {
     pub(crate) login: Login,
-    http: reqwest::Client,
+    http: Http,
     state: Mutex<State>,
 }
 
@@ -91,8 +97,9 @@ struct State {
 }
 
 impl Auth {
-    pub(crate) fn new(login: Login, http: reqwest::Client) -> Self {
-        Self { login, http, state: Mutex::default() }
+    pub(crate) fn new(login: Login, http: &Http) -> Self {
+        // It has its own limit.
+        Self { login, http: http.with_idle_timeout_of_at_least(2 * TIME_LIMIT), state: Mutex::default() }
     }
 
     /// A session to make a request with.
@@ -137,8 +144,8 @@ impl Auth {
             return Err(Failure::new(*kind, message.clone()));
         }
         let session = match &self.login {
-            Login::Keystone(keystone) => keystone.log_in(&self.http).await,
-            Login::Legacy(legacy) => legacy.log_in(&self.http).await,
+            Login::Keystone(keystone) => in_time(&keystone.url, keystone.log_in(&self.http)).await,
+            Login::Legacy(legacy) => in_time(&legacy.url, legacy.log_in(&self.http)).await,
             Login::Ready { token, storage_url } if state.session.is_none() => Session::new(token.reveal(), storage_url, None),
             Login::Ready { .. } => {
                 Err(Failure::new(ErrorKind::Denied, "the token is not accepted any more; give user and password to have it renewed"))
@@ -155,6 +162,34 @@ impl Auth {
                 Err(failure)
             }
         }
+    }
+}
+
+/// A log-in, within its limit.
+async fn in_time(url: &str, log_in: impl Future<Output = Result<Session, Failure>>) -> Result<Session, Failure> {
+    tokio::time::timeout(TIME_LIMIT, log_in).await.unwrap_or_else(|_| {
+        Err(Failure::new(ErrorKind::TimedOut, format!("logging in at {url}: no connection in time: operation timed out")))
+    })
+}
+
+/// A request to a log-in address.
+fn request(method: http::Method, url: &str, body: String) -> Result<HttpRequest, Failure> {
+    let mut request = HttpRequest::new(body.into());
+    *request.method_mut() = method;
+    let no_address = |why| Failure::new(ErrorKind::InvalidInput, format!("logging in at {url}: {why}; is auth_url right?"));
+    *request.uri_mut() = address(url).map_err(no_address)?;
+    Ok(request)
+}
+
+/// Why a log-in address does not answer.
+fn unreachable(url: &str, why: &NoAnswer) -> Failure {
+    if let Some(trouble) = why.tls_trouble("auth_url") {
+        return Failure::new(ErrorKind::Unavailable, format!("{url}: {trouble}"));
+    }
+    let message = format!("logging in at {url}: {why}");
+    match why.kind() {
+        ErrorKind::TimedOut => Failure::new(ErrorKind::TimedOut, message),
+        kind => Failure::new(kind, format!("{message}; is auth_url right, and can that host be reached from here?")),
     }
 }
 

@@ -10,8 +10,8 @@ use object_store::{MultipartUpload as _, ObjectStoreExt as _};
 use registry_core::{BlobStore as _, BlobStoreExt as _, Result};
 use storage_swift::{SwiftBlobStore, SwiftConfig};
 
-use crate::proxy::{At, Fault, Proxy, Seen, first};
-use crate::service::{self, builder, elsewhere, logged_in, open};
+use crate::proxy::{At, Fault, Seen, first};
+use crate::service::{self, before, builder, elsewhere, logged_in, open};
 use crate::whole::Blob;
 
 const RETRIES: u32 = 2;
@@ -56,7 +56,7 @@ async fn put_while_cut(config: SwiftConfig, blob: Blob, times: usize) {
         let (config, blob) = (elsewhere(&config), blob.clone());
         async move {
             let store = open(&config).await;
-            let (proxy, through) = Proxy::before(&config).await;
+            let (proxy, through) = before(&config).await;
             let cut_off = impatient(&through).await;
             proxy.plan(first(times, is_put_of_blob, cut));
             let outcome = cut_off.put_bytes(&blob.digest, blob.bytes.clone()).await.map(|_| blob.bytes.clone());
@@ -86,7 +86,7 @@ async fn what_arrives_as_something_else_is_not_kept_and_is_sent_again() {
     for (segment, blob) in [(1 << 20, Blob::new(60, 1000, 0)), (256 << 10, Blob::new(61, 700 << 10, 3))] {
         let Some(config) = service::keystone() else { return };
         let config = logged_in(config).await;
-        let (proxy, through) = Proxy::before(&config).await;
+        let (proxy, through) = before(&config).await;
         let store = builder(&through).with_segment_size(segment).with_retries(RETRIES, Duration::from_secs(20));
         let store = store.build_blob_store().await.unwrap();
         proxy.plan(first(1, is_put, Fault::FlipBit));
@@ -105,7 +105,7 @@ async fn what_arrives_as_something_else_is_not_kept_and_is_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delete_that_says_ok_and_means_no_is_an_error() {
     let Some(config) = service::keystone() else { return };
-    let (proxy, through) = Proxy::before(&logged_in(config).await).await;
+    let (proxy, through) = before(&logged_in(config).await).await;
     open(&through).await;
     let objects = builder(&through).with_retries(0, Duration::ZERO).build().unwrap();
     let path = Path::from("large");
@@ -156,7 +156,7 @@ async fn a_get_that_is_cut_goes_on_where_it_was_or_says_that_it_is_worth_another
         let rounds = stream::iter(cuts_in_a_body()).map(|(must_fail, cut)| {
             let (config, blob) = (&config, &blob);
             async move {
-                let (proxy, through) = Proxy::before(config).await;
+                let (proxy, through) = before(config).await;
                 let cut_off = impatient(&through).await;
                 proxy.plan(first(1, is_get, cut.clone()));
                 assert!(cut_off.read_all(&blob.digest).await.unwrap() == blob.bytes);
@@ -180,7 +180,7 @@ async fn a_list_that_is_cut_once_is_made_again() {
     let config = logged_in(config).await;
     let blob = Blob::new(7, 1000, 0);
     open(&config).await.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
-    let (proxy, through) = Proxy::before(&config).await;
+    let (proxy, through) = before(&config).await;
     for (_, cut) in cuts_in_a_body() {
         proxy.plan(first(1, |seen| seen.target.contains("format=json"), cut));
         blob.is_alone(&through, true).await;
@@ -194,7 +194,7 @@ async fn a_delete_each_of_whose_requests_is_cut_once_leaves_nothing() {
     let rounds = stream::iter(cuts_in_a_body()).map(|(_, cut)| {
         let (config, blob) = (elsewhere(&config), Blob::new(8, (1 << 20) + 3, 2));
         async move {
-            let (proxy, through) = Proxy::before(&config).await;
+            let (proxy, through) = before(&config).await;
             let store = open(&through).await;
             store.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
             let seen = Mutex::new(BTreeSet::new());
@@ -213,7 +213,7 @@ async fn a_large_blob_goes_up_while_the_service_is_away_for_a_second() {
     let Some(config) = service::small() else { return };
     let config = logged_in(config).await;
     let healthy = open(&config).await;
-    let (mut proxy, through) = Proxy::before(&config).await;
+    let (mut proxy, through) = before(&config).await;
     let store = builder(&through).with_retries(10, Duration::from_secs(60)).build_blob_store().await.unwrap();
     let (is_going, going) = tokio::sync::mpsc::unbounded_channel();
     let mut going = going;

@@ -11,8 +11,8 @@ use registry_core::blob::{ResumeOptions, WriteOptions};
 use registry_core::{BlobStore as _, BlobStoreExt as _};
 use storage_swift::{Secret, SwiftBlobStore, SwiftConfig};
 
-use crate::proxy::{At, Fault, Proxy, Seen};
-use crate::service::{builder, elsewhere, logged_in, small};
+use crate::proxy::{At, Fault, Seen};
+use crate::service::{before, builder, elsewhere, logged_in, small};
 use crate::whole::Blob;
 
 const HOW: &str = "STORAGE_SWIFT_KILL_HOW";
@@ -78,7 +78,7 @@ fn changes_something(seen: &Seen) -> bool {
 /// Kills the process at its `nth` such request, and sees to it that nothing is torn. The request; `None` if it had come to its end before.
 async fn kill_at(nth: usize, when: When, how: &str, config: SwiftConfig) -> Option<Seen> {
     let (store, blob) = (open(&config).await, blob());
-    let (proxy, through) = Proxy::before(&config).await;
+    let (proxy, through) = before(&config).await;
     let process = Arc::new(Mutex::new(None::<Child>));
     let kill = {
         let process = Arc::clone(&process);

@@ -5,10 +5,14 @@ mod faults;
 mod kill;
 mod logging_in;
 mod objects;
+#[path = "../../../storage-object/tests/support/proxy.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
 mod proxy;
 mod refusals;
 mod service;
 mod small_region;
 mod stalls;
 mod tls;
+#[path = "../../../storage-object/tests/support/tls_front.rs"]
+mod tls_front;
 mod whole;

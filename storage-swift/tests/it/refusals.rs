@@ -9,7 +9,7 @@ use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
 use tokio::sync::Barrier;
 
 use crate::proxy::{Fault, Proxy, Seen, first};
-use crate::service::{self, builder, content, logged_in, open};
+use crate::service::{self, before, builder, content, logged_in, open};
 
 /// Refusals that pass, each with the seconds that it asks for.
 const NOT_NOW: [(&str, u64); 4] = [
@@ -26,7 +26,7 @@ fn what(seen: &Seen) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_refusals_is_sat_out_and_nobody_comes_back_earlier_than_asked() {
     let Some(config) = service::keystone() else { return };
-    let (proxy, through) = Proxy::before(&logged_in(config).await).await;
+    let (proxy, through) = before(&logged_in(config).await).await;
     let store = open(&through).await;
     // Each request is refused in each of the ways before it is let through.
     let refused = Mutex::new(BTreeMap::<String, usize>::new());
@@ -67,7 +67,7 @@ async fn a_storm_that_does_not_end_is_an_error_that_says_when_to_come_back() {
     let rounds = cases.map(|(head, asked)| {
         let config = &config;
         async move {
-            let (proxy, through) = Proxy::before(config).await;
+            let (proxy, through) = before(config).await;
             let store = builder(&through).with_retries(2, Duration::from_secs(30)).build_blob_store().await.unwrap();
             proxy.plan(move |_| Fault::Answer(head, ""));
             let (digest, bytes) = content(50, 1000);
@@ -97,15 +97,15 @@ async fn one_log_in_serves_all_who_were_told_that_their_token_is_no_good() {
     config.storage_url = logged_in(config.clone()).await.storage_url;
     let keystone = Proxy::new(config.auth_url.as_deref().unwrap()).await;
     config.auth_url = config.auth_url.map(|url| keystone.instead_of(&url));
-    let (swift, through) = Proxy::before(&config).await;
+    let (swift, through) = before(&config).await;
     let store = open(&through).await;
     let (digest, bytes) = content(51, 1000);
     store.put_bytes(&digest, bytes.clone()).await.unwrap();
-    let old = swift.seen().last().unwrap().token.clone();
+    let old = swift.seen().last().unwrap().header("X-Auth-Token").to_owned();
     assert_eq!(keystone.seen().len(), 1);
     let all = Arc::new(Barrier::new(20));
     let refused = Fault::AnswerTogether(all, "401 Unauthorized");
-    swift.plan(move |seen| if seen.token == old { refused.clone() } else { Fault::None });
+    swift.plan(move |seen| if seen.header("X-Auth-Token") == old { refused.clone() } else { Fault::None });
     let reads = join_all((0..20).map(|_| store.read_all(&digest))).await;
     assert!(reads.into_iter().all(|read| read.unwrap() == bytes));
     assert_eq!((keystone.seen().len(), swift.seen().len()), (2, 40));
@@ -115,7 +115,7 @@ async fn one_log_in_serves_all_who_were_told_that_their_token_is_no_good() {
 async fn a_new_token_that_is_no_good_either_is_the_end_of_it() {
     let Some(mut config) = service::keystone() else { return };
     config.storage_url = logged_in(config.clone()).await.storage_url;
-    let (proxy, through) = Proxy::before(&config).await;
+    let (proxy, through) = before(&config).await;
     let store = open(&through).await;
     proxy.plan(|_| Fault::Answer("401 Unauthorized", ""));
     let (digest, bytes) = content(53, 1000);
@@ -135,7 +135,7 @@ async fn a_log_in_that_fails_for_a_moment_fails_nothing_else() {
 
 /// What a PUT fails with that is answered so, and how often it was made.
 async fn put_answered(head: &'static str, body: &'static str) -> Option<(registry_core::Error, usize)> {
-    let (proxy, through) = Proxy::before(&logged_in(service::keystone()?).await).await;
+    let (proxy, through) = before(&logged_in(service::keystone()?).await).await;
     let store = open(&through).await;
     proxy.plan(move |_| Fault::Answer(head, body));
     let (digest, bytes) = content(52, 1000);

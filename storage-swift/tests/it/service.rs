@@ -10,6 +10,8 @@ use registry_core::testing::Rng;
 use registry_core::{BlobStore as _, Digest, Timestamp};
 use storage_swift::{Secret, SwiftBlobStore, SwiftBuilder, SwiftConfig};
 
+use crate::proxy::Proxy;
+
 /// A variable of a service; without it a test is skipped, or fails where services are required.
 fn variable(name: &str) -> Option<String> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -23,6 +25,14 @@ fn variable(name: &str) -> Option<String> {
 
 pub(crate) fn swift(name: &str) -> Option<String> {
     variable(&format!("REGISTRY_TEST_SWIFT_{name}"))
+}
+
+/// A proxy before the Swift whose address is `storage_url`; with the configuration of who goes through it.
+pub(crate) async fn before(config: &SwiftConfig) -> (Proxy, SwiftConfig) {
+    let proxy = Proxy::new(config.storage_url.as_deref().unwrap()).await;
+    let mut config = config.clone();
+    config.storage_url = config.storage_url.map(|url| proxy.instead_of(&url));
+    (proxy, config)
 }
 
 /// A container's name that nobody else uses.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use registry_core::{BlobStoreExt as _, ErrorKind, Result};
 use storage_swift::{SwiftBlobStore, SwiftConfig};
 
-use crate::proxy::{At, Fault, Proxy, Seen, first};
-use crate::service::{self, builder, elsewhere, logged_in};
+use crate::proxy::{At, Fault, Seen, first};
+use crate::service::{self, before, builder, elsewhere, logged_in};
 use crate::whole::Blob;
 
 const IDLE: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ async fn a_service_that_takes_no_more_in_or_does_not_answer_is_given_up_and_trie
         let (config, blob) = (elsewhere(&config), blob(20 + n as u64));
         async move {
             let healthy = patient(&config).await;
-            let (mut proxy, through) = Proxy::before(&config).await;
+            let (mut proxy, through) = before(&config).await;
             let store = impatient(&through).await;
             let is_put = |seen: &Seen| seen.method == "PUT";
             proxy.plan(first(usize::MAX, is_put, stall.clone()));
@@ -68,7 +68,7 @@ async fn a_read_that_stalls_goes_on_where_it_was_or_ends() {
     let rounds = stalls.into_iter().map(|stall| {
         let (config, blob) = (&config, &blob);
         async move {
-            let (proxy, through) = Proxy::before(config).await;
+            let (proxy, through) = before(config).await;
             let store = impatient(&through).await;
             proxy.plan(first(1, |_| true, stall.clone()));
             assert!(within_a_minute(store.read_all(&blob.digest)).await.unwrap() == blob.bytes);
@@ -86,7 +86,7 @@ async fn a_read_that_stalls_goes_on_where_it_was_or_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_moves_is_not_given_up_however_long_it_takes() {
     let Some(config) = service::keystone() else { return };
-    let (proxy, through) = Proxy::before(&logged_in(config).await).await;
+    let (proxy, through) = before(&logged_in(config).await).await;
     let idle = Duration::from_secs(2);
     let builder = builder(&through).with_segment_size(64 << 20).with_idle_timeout(idle).with_retries(0, Duration::ZERO);
     let store = builder.build_blob_store().await.unwrap();

@@ -1,4 +1,4 @@
-//! [`Proxy`]: stands before a service, sees every request, and lets through what it is told to.
+//! [`Proxy`]: stands before a service, sees every request, and lets through what it is told to. For the tests of each crate that speaks HTTP to one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use storage_swift::SwiftConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Barrier, Semaphore};
@@ -20,8 +19,15 @@ pub(crate) struct Seen {
     pub(crate) method: String,
     /// Path and query.
     pub(crate) target: String,
-    pub(crate) token: String,
     pub(crate) at: Instant,
+    head: String,
+}
+
+impl Seen {
+    /// A header's value; empty if it has none of that name.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        header(&self.head, name).unwrap_or_default()
+    }
 }
 
 /// A place in a message, counted in bytes from its begin.
@@ -132,12 +138,9 @@ impl Proxy {
         Self { address, listening: tokio::spawn(accept(listener, Arc::clone(&shared))), shared }
     }
 
-    /// Before the Swift whose address is `storage_url`; with the configuration of who goes through it.
-    pub(crate) async fn before(config: &SwiftConfig) -> (Self, SwiftConfig) {
-        let proxy = Self::new(config.storage_url.as_deref().unwrap()).await;
-        let mut config = config.clone();
-        config.storage_url = config.storage_url.map(|url| proxy.instead_of(&url));
-        (proxy, config)
+    /// Its own host and port.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
     }
 
     /// The URL with this proxy's address in it.
@@ -249,14 +252,18 @@ struct Head {
     text: String,
 }
 
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+    headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
 impl Head {
     fn word(&self, n: usize) -> &str {
         self.text.split_whitespace().nth(n).unwrap_or_default()
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        let headers = self.text.lines().filter_map(|line| line.split_once(':'));
-        headers.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        header(&self.text, name)
     }
 
     fn length(&self) -> usize {
@@ -383,8 +390,8 @@ impl Shared {
             number: log.len() + 1,
             method: request.word(0).to_owned(),
             target: request.word(1).to_owned(),
-            token: request.header("X-Auth-Token").unwrap_or_default().to_owned(),
             at: Instant::now(),
+            head: request.text.clone(),
         };
         log.push(seen.clone());
         let plan = Arc::clone(&self.plan.lock().unwrap());

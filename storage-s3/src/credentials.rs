@@ -1,0 +1,122 @@
+//! Where keys come from when none are given. <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>
+
+use std::sync::Arc;
+
+use object_store::StaticCredentialProvider;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
+use storage_object::http::HttpSettings;
+use storage_object::{ConfigError, given, secret};
+
+use crate::config::S3Config;
+use crate::profile::{self, Profile};
+
+/// The keys, or who gets them, and the region that belongs to them.
+pub(crate) fn find(
+    config: &S3Config,
+    http: &HttpSettings,
+    get: &dyn Fn(&str) -> Option<String>,
+) -> Result<(AwsCredentialProvider, String), ConfigError> {
+    let variable = |name: &str| get(name).filter(|value| !value.trim().is_empty());
+    let named = given(&config.profile).or_else(|| variable("AWS_PROFILE"));
+    let fixed = keys(
+        given(&config.access_key),
+        secret(&config.secret_key).map(|key| key.reveal().to_owned()),
+        secret(&config.session_token).map(|token| token.reveal().to_owned()),
+    )?;
+    let profile = match &named {
+        _ if fixed.is_some() && named.is_none() => None,
+        Some(name) => {
+            let missing = || ConfigError::Invalid {
+                setting: "profile",
+                value: name.clone(),
+                why: "there is no such profile in ~/.aws/credentials and ~/.aws/config".to_owned(),
+            };
+            Some(profile::read(name, get)?.ok_or_else(missing)?)
+        }
+        None => profile::read("default", get)?,
+    };
+    let region = given(&config.region)
+        .or_else(|| variable("AWS_REGION"))
+        .or_else(|| variable("AWS_DEFAULT_REGION"))
+        .or_else(|| profile.as_ref()?.region.clone())
+        .or_else(|| amazon_region(&given(&config.endpoint)?).flatten())
+        .unwrap_or_else(|| "us-east-1".to_owned());
+    let provider = match fixed {
+        Some(fixed) => fixed,
+        None => chain(&region, profile, given(&config.profile).is_some(), http, &variable)?,
+    };
+    Ok((provider, region))
+}
+
+/// Keys that are given; `None` if none are.
+fn keys(key_id: Option<String>, secret_key: Option<String>, token: Option<String>) -> Result<Option<AwsCredentialProvider>, ConfigError> {
+    match (key_id, secret_key) {
+        (Some(key_id), Some(secret_key)) => {
+            let credential = AwsCredential { key_id, secret_key, token };
+            Ok(Some(Arc::new(StaticCredentialProvider::new(credential))))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(ConfigError::Missing { setting: "secret_key", why: "an access key has one" }),
+        (None, Some(_)) => Err(ConfigError::Missing { setting: "access_key", why: "there is a secret_key, and the two belong together" }),
+    }
+}
+
+/// A profile that was asked for by name counts more than what is in the environment.
+fn chain(
+    region: &str,
+    profile: Option<Profile>,
+    is_asked_for: bool,
+    http: &HttpSettings,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<AwsCredentialProvider, ConfigError> {
+    let environment = keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"), variable("AWS_SESSION_TOKEN"));
+    if !is_asked_for && let Some(keys) = environment? {
+        return Ok(keys);
+    }
+    let profile = profile.unwrap_or_default();
+    if let Some(keys) = keys(profile.access_key, profile.secret_key, profile.session_token)? {
+        return Ok(keys);
+    }
+    // The client that only gets keys: what a bucket needs is of no matter to it.
+    let mut builder = AmazonS3Builder::new().with_bucket_name("unused").with_region(region).with_client_options(http.client_options()?);
+    let web = |profile: Option<String>, name: &str| if is_asked_for { profile } else { variable(name).or(profile) };
+    for (key, value) in [
+        (AmazonS3ConfigKey::WebIdentityTokenFile, web(profile.web_identity_token_file, "AWS_WEB_IDENTITY_TOKEN_FILE")),
+        (AmazonS3ConfigKey::RoleArn, web(profile.role_arn, "AWS_ROLE_ARN")),
+        (AmazonS3ConfigKey::RoleSessionName, web(profile.role_session_name, "AWS_ROLE_SESSION_NAME")),
+        (AmazonS3ConfigKey::StsEndpoint, variable("AWS_ENDPOINT_URL_STS")),
+        (AmazonS3ConfigKey::ContainerCredentialsRelativeUri, variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")),
+        (AmazonS3ConfigKey::ContainerCredentialsFullUri, variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")),
+        (AmazonS3ConfigKey::ContainerAuthorizationTokenFile, variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")),
+        (AmazonS3ConfigKey::MetadataEndpoint, variable("AWS_EC2_METADATA_SERVICE_ENDPOINT")),
+    ] {
+        if let Some(value) = value {
+            builder = builder.with_config(key, value);
+        }
+    }
+    let client = builder.build().map_err(|error| ConfigError::Client { why: error.to_string() })?;
+    Ok(Arc::clone(client.credentials()))
+}
+
+/// Of an address of Amazon's, the region that is in it: `https://s3.eu-west-1.amazonaws.com`. The outer `None` is for addresses of others.
+pub(crate) fn amazon_region(endpoint: &str) -> Option<Option<String>> {
+    let host = endpoint.split("://").nth(1)?.split(['/', ':']).next()?;
+    let name = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+    let mut labels = name.split('.').skip_while(|label| *label != "s3");
+    Some(labels.nth(1).filter(|label| *label != "dualstack").or_else(|| labels.next()).map(ToOwned::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::amazon_region;
+
+    #[test]
+    fn an_address_of_amazons_tells_the_region() {
+        let region = |endpoint| amazon_region(endpoint).map(|region| region.unwrap_or_default());
+        assert_eq!(region("https://s3.eu-west-1.amazonaws.com").as_deref(), Some("eu-west-1"));
+        assert_eq!(region("https://s3.dualstack.eu-west-1.amazonaws.com/").as_deref(), Some("eu-west-1"));
+        assert_eq!(region("https://s3.cn-north-1.amazonaws.com.cn").as_deref(), Some("cn-north-1"));
+        assert_eq!(region("https://s3.amazonaws.com").as_deref(), Some(""));
+        assert_eq!(region("https://rgw.example:8080"), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! S3 as it really is: SeaweedFS and Ceph RadosGW. Skipped where there is none.
+
+mod blobs;
+mod dialects;
+mod faults;
+mod kill;
+mod objects;
+#[path = "../../../storage-object/tests/support/proxy.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
+mod proxy;
+mod refusals;
+mod service;
+mod stalls;
+mod tls;
+#[path = "../../../storage-object/tests/support/tls_front.rs"]
+mod tls_front;
+mod uploads;
+mod whole;
