@@ -9,8 +9,6 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::config;
-
 /// How a parameter of Quay's is said here.
 #[derive(Clone, Copy)]
 enum Rule {
@@ -186,9 +184,6 @@ fn zone(out: &mut String, location: &str, name: &str, engine: &str, parameters: 
             names.join(", ")
         ));
     };
-    if !config::is_zone_type(known.zone_type) {
-        let _ = write!(out, "\n# This release has no zones of type {} yet.", known.zone_type);
-    }
     let _ = write!(out, "\n[[zone]]\nname = {}\ntype = {}\n", quoted(name), quoted(known.zone_type));
     let mut parameters = flat(parameters);
     for what in ["id", "name"] {

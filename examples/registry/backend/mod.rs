@@ -1,6 +1,8 @@
 //! What keeps a zone's blobs, as far as opening it goes. Everything else is the same for all: see `zone_store` and `zones`.
 
 mod filesystem;
+mod gcs;
+mod s3;
 mod swift;
 
 use std::fmt;
@@ -22,14 +24,18 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// What its stores can do, whether one is open or not.
     fn capabilities(&self) -> Capabilities;
 
-    /// Looks at what is there; `None` if nothing is.
-    async fn look(&self) -> Result<Option<Seen>>;
+    /// Looks at what is there; `None` if nothing is. In a service, the same settings name the same place; whether it is still the same zone, its identity tells.
+    async fn look(&self) -> Result<Option<Seen>> {
+        Ok(Some(Seen::default()))
+    }
 
     /// Opens the store, or makes it if that is allowed, and tells what it saw there.
     async fn open(&self, may_make: bool) -> Result<(Arc<dyn BlobStore>, Seen)>;
 
     /// What to look at when it cannot be opened.
-    fn hint(&self) -> &'static str;
+    fn hint(&self) -> &'static str {
+        "`registry validate` tries it again; the settings are those of its [[zone]]"
+    }
 }
 
 /// The backend of a zone; all of a process share the budget.
@@ -37,5 +43,7 @@ pub(crate) fn of(zone: &Zone, budget: &Budget) -> Arc<dyn Backend> {
     match &zone.storage {
         Storage::Filesystem(filesystem) => Arc::new(filesystem.clone()),
         Storage::Swift(swift) => Arc::new(swift::Container::new(swift, budget)),
+        Storage::S3(s3) => Arc::new(s3::Bucket::new(s3, budget)),
+        Storage::Gcs(gcs) => Arc::new(gcs::Bucket::new(gcs, budget)),
     }
 }

@@ -23,8 +23,8 @@ impl Container {
     pub(super) fn new(swift: &Swift, budget: &Budget) -> Self {
         let builder = SwiftBuilder::new(swift.config.clone())
             .with_budget(budget.clone())
-            .with_connect_timeout(swift.connect_timeout)
-            .with_idle_timeout(swift.idle_timeout);
+            .with_connect_timeout(swift.connection.connect_timeout)
+            .with_idle_timeout(swift.connection.idle_timeout);
         let has_urls = swift.config.temp_url_key.as_ref().is_some_and(|key| !key.is_empty());
         Self { builder, may_be_made: swift.config.create_container, has_urls }
     }
@@ -36,18 +36,9 @@ impl Backend for Container {
         Capabilities::default().with_presign(self.has_urls).with_list_is_hint(true)
     }
 
-    /// The same settings name the same container; whether it is still the same zone, its identity tells.
-    async fn look(&self) -> Result<Option<Seen>> {
-        Ok(Some(Seen::default()))
-    }
-
     async fn open(&self, may_make: bool) -> Result<(Arc<dyn BlobStore>, Seen)> {
         // A zone that was used before, and whose container is not there, is not itself.
         let builder = self.builder.clone().with_create_container(may_make && self.may_be_made);
         Ok((Arc::new(builder.build_blob_store().await?), Seen::default()))
-    }
-
-    fn hint(&self) -> &'static str {
-        "`registry validate` tries it again; the settings are those of its [[zone]]"
     }
 }

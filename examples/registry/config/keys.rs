@@ -102,6 +102,11 @@ impl Keys {
         self.given.get(name).map_or((default, &self.origin), |given| (given.text.as_str(), &given.origin))
     }
 
+    /// Whether somebody has set it.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
     /// A secret's text: given, or in the file that `<name>_file` names.
     pub(crate) fn secret(&self, name: &str) -> Result<String, ConfigError> {
         let file_key = format!("{name}_file");

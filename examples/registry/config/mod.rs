@@ -34,7 +34,7 @@ pub(crate) use self::flags::{args, unknown_variables};
 pub(crate) use self::origin::{ConfigError, Given, Origin};
 use self::settings::{Kind, SETTINGS, Setting};
 pub(crate) use self::show::{example, show};
-pub(crate) use self::zone::{Filesystem, Storage, Survives, Swift, Zone};
+pub(crate) use self::zone::{Filesystem, Gcs, S3, Storage, Survives, Swift, Zone};
 
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -298,11 +298,6 @@ impl Values {
         // The text itself may hold a password: it is not repeated.
         Err(ConfigError::value(&given.origin, "metadata.url", "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE"))
     }
-}
-
-/// Whether there are zones of this type.
-pub(crate) fn is_zone_type(name: &str) -> bool {
-    zone::TYPES.iter().any(|(known, _)| *known == name)
 }
 
 /// What one layer says of a setting; of a secret, possibly by naming a file.

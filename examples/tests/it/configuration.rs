@@ -180,15 +180,58 @@ fn a_variable_that_is_no_setting_is_warned_of() {
 }
 
 #[test]
-fn a_type_of_zone_that_is_yet_to_come_is_refused_rather_than_half_done() {
+fn a_type_of_zone_that_there_is_not_is_refused() {
     let dir = in_empty_dir();
-    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\ntype = \"s3\"\nbucket = \"b\"\n", &[]);
-    assert!(
-        text.contains(
-            "registry.toml:3: zone.type: there are no zones of type \"s3\" in this release; the types here are \"filesystem\" and \"swift\""
-        ),
-        "{text}"
+    let text = complaint(dir.path(), "[[zone]]\nname = \"a\"\ntype = \"azure\"\ncontainer = \"b\"\n", &[]);
+    let expected =
+        "registry.toml:3: zone.type: there are no zones of type \"azure\"; the types are \"filesystem\", \"swift\", \"s3\", \"gcs\"";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn zones_in_s3_and_at_google_have_keys_of_their_own_and_their_secrets_are_shown_to_nobody() {
+    let dir = in_empty_dir();
+    std::fs::write(dir.path().join("secret"), "in a file\n").unwrap();
+    let show = |zone: &str| {
+        std::fs::write(dir.path().join("registry.toml"), format!("[[zone]]\nname = \"far\"\n{zone}")).unwrap();
+        let mut command = command("registry");
+        command.current_dir(dir.path()).args(["--config", "registry.toml", "config", "show"]).env("S3_SECRET", "of the environment");
+        let (text, errors) = texts(&command.output().unwrap());
+        assert!(!text.contains("of the environment") && !text.contains("in a file"), "{text}");
+        (text.split_once("[[zone]]").map(|(_, zone)| zone.to_owned()).unwrap_or_default(), errors)
+    };
+    let (text, errors) = show(
+        "type = \"s3\"\nbucket = \"quay\"\nendpoint = \"https://rgw.example\"\naccess_key = \"AKIA\"\nsecret_key = \"${S3_SECRET}\"\nsse = \"AES256\"\n",
     );
+    assert!(
+        text.contains("bucket = \"quay\"") && text.contains("path_style = true") && text.contains("sse = \"AES256\""),
+        "{text}{errors}"
+    );
+    let (text, errors) =
+        show("type = \"s3\"\nbucket = \"quay\"\nregion = \"eu-west-1\"\naccess_key = \"AKIA\"\nsecret_key_file = \"secret\"\n");
+    assert!(text.contains("path_style = false") && text.contains("region = \"eu-west-1\""), "{text}{errors}");
+    let (text, errors) = show("type = \"gcs\"\nbucket = \"quay\"\naccess_key = \"GOOG\"\nsecret_key_file = \"secret\"\n");
+    assert!(text.contains("access_key = \"GOOG\""), "{text}{errors}");
+    for (zone, expected) in [
+        ("type = \"s3\"\n", "zone: bucket is missing: it is where blobs are stored"),
+        ("type = \"s3\"\nbucket = \"quay\"\naccess_key = \"AKIA\"\n", "zone: secret_key is missing: an access key has one"),
+        (
+            "type = \"s3\"\nbucket = \"quay\"\nsse = \"rot13\"\n",
+            "zone: unknown variant `rot13`, expected one of `AES256`, `aws:kms`, `aws:kms:dsse`",
+        ),
+        (
+            "type = \"s3\"\nbucket = \"quay\"\nendpoint = \"rgw.example\"\n",
+            "zone: endpoint = \"rgw.example\": it begins with http:// or https://",
+        ),
+        ("type = \"s3\"\nbukket = \"quay\"\n", "zone.bukket: there is no such setting; did you mean bucket?"),
+        (
+            "type = \"gcs\"\nbucket = \"quay\"\nservice_account = \"/nothing.json\"\n",
+            "zone: service_account = \"/nothing.json\": No such file",
+        ),
+    ] {
+        let (_, errors) = show(zone);
+        assert!(errors.contains(expected), "{errors}");
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! `[[zone]]`: a place that holds blobs. What each type of zone has of its own is in a file of its own.
 
 mod filesystem;
+mod gcs;
+mod remote;
+mod s3;
 mod swift;
 
 use std::path::Path;
@@ -9,6 +12,9 @@ use std::time::Duration;
 use registry_core::VerifyReads;
 
 pub(crate) use self::filesystem::{Filesystem, Survives};
+pub(crate) use self::gcs::Gcs;
+
+pub(crate) use self::s3::S3;
 pub(crate) use self::swift::Swift;
 use super::keys::{Key, Keys, Table};
 use super::origin::{ConfigError, Origin};
@@ -19,7 +25,8 @@ use super::units::{DURATION_HINT, parse_duration};
 pub(crate) const ZONE: Table = Table { name: "zone", example: "name=local,path=/srv/registry", groups: &[HEAD] };
 
 /// The types of zones: what each is called, and its keys.
-pub(crate) const TYPES: &[(&str, &Table)] = &[("filesystem", &filesystem::TABLE), ("swift", &swift::TABLE)];
+pub(crate) const TYPES: &[(&str, &Table)] =
+    &[("filesystem", &filesystem::TABLE), ("swift", &swift::TABLE), ("s3", &s3::TABLE), ("gcs", &gcs::TABLE)];
 
 /// What every zone begins with.
 const HEAD: &[Key] = &[
@@ -29,7 +36,7 @@ const HEAD: &[Key] = &[
         default: "local",
         help: "What the zone is called. It is written into the zone and must not change.",
     },
-    Key { name: "type", kind: Kind::Text, default: "filesystem", help: "What it is: filesystem or swift." },
+    Key { name: "type", kind: Kind::Text, default: "filesystem", help: "What it is: filesystem, swift, s3 (Ceph RadosGW too) or gcs." },
 ];
 
 /// What every zone ends with.
@@ -65,6 +72,10 @@ pub(crate) enum Storage {
     Filesystem(Filesystem),
     /// A container in OpenStack Swift.
     Swift(Box<Swift>),
+    /// A bucket of S3's kind.
+    S3(Box<S3>),
+    /// A bucket in Google Cloud Storage.
+    Gcs(Box<Gcs>),
 }
 
 impl Zone {
@@ -73,6 +84,8 @@ impl Zone {
         match &self.storage {
             Storage::Filesystem(filesystem) => filesystem.path.display().to_string(),
             Storage::Swift(swift) => swift.place(),
+            Storage::S3(s3) => s3.place(),
+            Storage::Gcs(gcs) => gcs.place(),
         }
     }
 
@@ -85,6 +98,7 @@ impl Zone {
                 path.components().collect::<std::path::PathBuf>().display().to_string()
             }
             Storage::Swift(swift) => swift.exact_place(),
+            Storage::S3(_) | Storage::Gcs(_) => self.place(),
         }
     }
 
@@ -92,7 +106,7 @@ impl Zone {
     fn place_key(&self) -> &'static str {
         match &self.storage {
             Storage::Filesystem(_) => "path",
-            Storage::Swift(_) => "storage_path",
+            Storage::Swift(_) | Storage::S3(_) | Storage::Gcs(_) => "storage_path",
         }
     }
 }
@@ -120,7 +134,7 @@ fn zone(keys: &Keys, data: &Path) -> Result<Zone, ConfigError> {
     let (kind, _) = keys.get("type");
     let Some((_, table)) = TYPES.iter().find(|(name, _)| *name == kind) else {
         let types: Vec<_> = TYPES.iter().map(|(name, _)| format!("{name:?}")).collect();
-        let problem = format!("there are no zones of type {kind:?} in this release; the types here are {}", types.join(" and "));
+        let problem = format!("there are no zones of type {kind:?}; the types are {}", types.join(", "));
         return Err(keys.wrong("type", problem));
     };
     let mut keys = keys.clone().of(table);
@@ -135,6 +149,13 @@ fn zone(keys: &Keys, data: &Path) -> Result<Zone, ConfigError> {
     let concurrency = keys.read("concurrency", "a whole number above 0", |text| text.parse().ok().filter(|n| *n > 0))?;
     let storage = match kind {
         "swift" => Storage::Swift(Box::new(Swift::read(&keys)?)),
+        "s3" => {
+            let s3 = S3::read(&keys)?;
+            let path_style = s3.config.path_style.unwrap_or(s3.config.endpoint.is_some());
+            keys = keys.with(s3::PATH_STYLE, &path_style.to_string());
+            Storage::S3(Box::new(s3))
+        }
+        "gcs" => Storage::Gcs(Box::new(Gcs::read(&keys)?)),
         _ => {
             let filesystem = Filesystem::read(&keys, data)?;
             keys = keys.with("path", &filesystem.path.display().to_string());

@@ -1,26 +1,15 @@
 //! A zone in OpenStack Swift, or in another service that speaks its protocol.
 
-use std::time::Duration;
-
-use serde::Deserialize as _;
 use storage_swift::SwiftConfig;
 
 use super::super::keys::{Key, Keys, Table};
 use super::super::origin::ConfigError;
 use super::super::settings::Kind;
-use super::super::units::{DURATION_HINT, parse_duration};
+use super::remote::{self, CONNECTION, Connection, secret, text};
 use super::{HEAD, TAIL, ZONE};
 
 /// Its keys.
 pub(super) const TABLE: Table = Table { groups: &[HEAD, SERVICE, CONNECTION, TAIL], ..ZONE };
-
-const fn text(name: &'static str, help: &'static str) -> Key {
-    Key { name, kind: Kind::Text, default: "", help }
-}
-
-const fn secret(name: &'static str, help: &'static str) -> Key {
-    Key { name, kind: Kind::Secret, default: "", help }
-}
 
 /// What [`SwiftConfig`] has.
 const SERVICE: &[Key] = &[
@@ -60,67 +49,28 @@ const SERVICE: &[Key] = &[
     secret("proxy", "A proxy for all requests, such as http://proxy.example:3128."),
 ];
 
-/// How its client behaves.
-const CONNECTION: &[Key] = &[
-    Key { name: "connect_timeout", kind: Kind::Duration, default: "5s", help: "How long a connection may take to be made." },
-    Key {
-        name: "idle_timeout",
-        kind: Kind::Duration,
-        default: "30s",
-        help: "How long nothing may move on a connection. There is no limit to how long all of a blob takes.",
-    },
-    Key {
-        name: "verify_reads",
-        kind: Kind::Text,
-        default: "always",
-        help: "When whole blobs are hashed once more on their way out: always, never, stale (not checked for 30 days), or as \"stale(7d)\".",
-    },
-];
-
 /// A container in Swift.
 #[derive(Clone, Debug)]
 pub(crate) struct Swift {
     /// Where it is and who may use it.
     pub(crate) config: SwiftConfig,
-    /// How long a connection may take.
-    pub(crate) connect_timeout: Duration,
-    /// How long nothing may move.
-    pub(crate) idle_timeout: Duration,
+    /// How its client behaves.
+    pub(crate) connection: Connection,
 }
 
 impl Swift {
     pub(super) fn read(keys: &Keys) -> Result<Self, ConfigError> {
-        let mut table = toml::Table::new();
-        for key in SERVICE {
-            let text = if key.kind == Kind::Secret { keys.secret(key.name)? } else { keys.get(key.name).0.to_owned() };
-            if text.is_empty() {
-                continue;
-            }
-            let value = match key.kind {
-                Kind::Count => keys.read(key.name, "a whole number", |text| text.parse().ok().map(toml::Value::Integer))?,
-                Kind::Switch => keys.read(key.name, "true or false", |text| text.parse().ok().map(toml::Value::Boolean))?,
-                _ => toml::Value::String(text),
-            };
-            table.insert(key.name.to_owned(), value);
-        }
-        // Two names of one thing, say, or an interface that there is not.
-        let wrong = |error: toml::de::Error| ConfigError::value(&keys.origin, "zone", error.message());
-        let config = SwiftConfig::deserialize(table).map_err(wrong)?;
+        let config: SwiftConfig = remote::read(keys, SERVICE)?;
         // What is missing, and files that are not there, are known without asking anybody.
-        storage_swift::SwiftBuilder::new(config.clone()).build().map_err(|error| ConfigError::value(&keys.origin, "zone", error))?;
-        let above_zero = |name| {
-            let wanted = format!("a time above 0: {DURATION_HINT}");
-            keys.read(name, &wanted, |text| parse_duration(text).filter(|time| *time > Duration::ZERO))
-        };
-        Ok(Self { config, connect_timeout: above_zero("connect_timeout")?, idle_timeout: above_zero("idle_timeout")? })
+        storage_swift::SwiftBuilder::new(config.clone()).build().map_err(|error| remote::wrong(keys, error))?;
+        Ok(Self { config, connection: Connection::read(keys)? })
     }
 
     /// `container quay at https://keystone.example:5000/v3`
     pub(super) fn place(&self) -> String {
         let config = &self.config;
-        let folder = config.storage_path.trim_matches('/');
-        let (slash, url) = (if folder.is_empty() { "" } else { "/" }, config.storage_url.as_ref().or(config.auth_url.as_ref()));
-        format!("container {}{slash}{folder} at {}", config.container, url.map_or("", String::as_str))
+        let url = config.storage_url.as_ref().or(config.auth_url.as_ref()).map_or("", String::as_str);
+        remote::place("container", &config.container, &config.storage_path, url)
     }
 
     pub(super) fn exact_place(&self) -> String {

@@ -1,6 +1,6 @@
 //! Zones in a real OpenStack Swift, which `scripts/services/swift` starts.
 
-mod outage;
+pub(crate) mod outage;
 mod validate;
 mod zones;
 
@@ -10,12 +10,13 @@ use registry_core::{BlobStoreExt as _, Digest};
 use storage_swift::{Secret, SwiftBlobStore, SwiftBuilder, SwiftConfig};
 use tokio::sync::RwLock;
 
+use crate::block::Block;
 use crate::process::Server;
 use crate::tools::skip;
 use crate::zones::QUICK;
 
 /// Held for writing by who stops Swift.
-static SERVICE: RwLock<()> = RwLock::const_new(());
+pub(crate) static SERVICE: RwLock<()> = RwLock::const_new(());
 
 /// The account's key for temporary URLs: whoever sets one, sets this.
 const TEMP_URL_KEY: &str = "a key of ours";
@@ -26,16 +27,15 @@ fn variable(name: &str) -> Option<String> {
 
 /// A zone in a container of its own.
 #[derive(Clone, Debug)]
-struct Zone {
-    /// Keys of its `[[zone]]` and their values, as TOML has them.
-    keys: Vec<(&'static str, String)>,
+pub(crate) struct Zone {
+    block: Block,
     container: String,
     region: String,
 }
 
 impl Zone {
     /// `None`, which is said, if there is no Swift.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let region = variable("REGION");
         let Some(region) = region else {
             skip("zones in Swift", "REGISTRY_TEST_SWIFT_… is not set");
@@ -43,7 +43,7 @@ impl Zone {
         };
         let container = format!("zone-{}", &registry_core::random_id()[..12]);
         let text = |name: &str| format!("{:?}", variable(name).unwrap());
-        let keys = vec![
+        let block = Block::new([
             ("name", "\"swift\"".to_owned()),
             ("type", "\"swift\"".to_owned()),
             ("auth_url", text("AUTH_URL")),
@@ -55,8 +55,8 @@ impl Zone {
             ("container", format!("{container:?}")),
             ("storage_path", "\"/quay\"".to_owned()),
             ("create_container", "true".to_owned()),
-        ];
-        Some(Self { keys, container, region })
+        ]);
+        Some(Self { block, container, region })
     }
 
     /// In the region that takes objects of 1 MiB at most, so that blobs have segments soon.
@@ -68,16 +68,12 @@ impl Zone {
 
     /// With another value of a key; an empty one takes it away.
     fn with(mut self, key: &'static str, value: &str) -> Self {
-        self.keys.retain(|(known, _)| *known != key);
-        if !value.is_empty() {
-            self.keys.push((key, value.to_owned()));
-        }
+        self.block = self.block.with(key, value);
         self
     }
 
-    fn toml(&self) -> String {
-        let lines: String = self.keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-        format!("[[zone]]\n{lines}\n")
+    pub(crate) fn toml(&self) -> String {
+        self.block.toml()
     }
 
     fn builder(&self) -> SwiftBuilder {
@@ -96,7 +92,7 @@ impl Zone {
     }
 
     /// What is in it, past the server.
-    async fn blobs(&self) -> SwiftBlobStore {
+    pub(crate) async fn blobs(&self) -> SwiftBlobStore {
         self.builder().build_blob_store().await.unwrap()
     }
 
@@ -107,20 +103,20 @@ impl Zone {
 }
 
 /// Writes a configuration; its path.
-fn configure(dir: &Path, text: &str) -> PathBuf {
+pub(crate) fn configure(dir: &Path, text: &str) -> PathBuf {
     let path = dir.join("registry.toml");
     std::fs::write(&path, text).unwrap();
     path
 }
 
 /// A server in `dir` with this configuration.
-fn start(dir: &Path, configuration: &str) -> Server {
+pub(crate) fn start(dir: &Path, configuration: &str) -> Server {
     let path = configure(dir, configuration);
     let args = [&["--admin", "127.0.0.1:0", "--config", path.to_str().unwrap()][..], &QUICK].concat();
     Server::start(&dir.join("data"), &args)
 }
 
 /// A directory as a zone.
-fn directory(dir: &Path) -> String {
+pub(crate) fn directory(dir: &Path) -> String {
     format!("[[zone]]\nname = \"disk\"\npath = {:?}\nverify_reads = \"always\"\n\n", dir.join("disk"))
 }

@@ -15,13 +15,13 @@ use crate::tools::run;
 use crate::zones::{blobs, metric};
 
 /// Stops Swift's proxy by SIGKILL, or starts it again.
-fn proxy(command: &str) {
+pub(crate) fn proxy(command: &str) {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/services/swift");
     run(Command::new(script).arg(command));
 }
 
 /// Starts Swift again, however the test ends.
-struct Back;
+pub(crate) struct Back;
 
 impl Drop for Back {
     fn drop(&mut self) {

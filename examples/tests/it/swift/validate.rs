@@ -1,12 +1,8 @@
 //! `registry validate` for a zone in Swift: what is wrong, and which setting to change, in words that stay.
 
-use std::sync::Arc;
-
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-
 use super::{SERVICE, TEMP_URL_KEY, Zone, configure, variable};
 use crate::process::{registry, texts};
+use crate::{old_date, tls_front};
 
 /// The message of a validation that fails, without what differs from run to run.
 fn said(zone: &Zone) -> String {
@@ -171,65 +167,21 @@ async fn a_clock_that_is_wrong_is_told_of() {
     let _service = SERVICE.read().await;
     let url = storage_url().await;
     let (authority, account) = url.trim_start_matches("http://").split_once('/').unwrap();
-    let behind = an_old_date(authority.to_owned()).await;
+    let behind = old_date::before(authority.to_owned()).await;
     let message = said(&zone.with("storage_url", &format!("\"http://{behind}/{account}\"")));
     let (start, rest) = message.split_once(" s ahead of").unwrap_or_else(|| panic!("{message}"));
     assert!(start.strip_prefix("zone swift: clock: the clock of this machine is ").is_some_and(|s| s.parse::<u64>().is_ok()), "{message}");
     assert_eq!(rest, " Swift's: set both by a time server, or temporary URLs end at the wrong time");
 }
 
-/// Swift, as it would answer if it were 2001 there. The only thing that is not real.
-async fn an_old_date(swift: String) -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let swift = TcpStream::connect(&swift).await.unwrap();
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_swift, mut to_swift) = swift.into_split();
-            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_swift).await });
-            tokio::spawn(async move {
-                let mut buffer = vec![0; 64 << 10];
-                while let Ok(n @ 1..) = from_swift.read(&mut buffer).await {
-                    let part = &mut buffer[..n];
-                    // Heads are short, and come in one piece.
-                    let date = part.windows(8).position(|window| window.eq_ignore_ascii_case(b"\r\ndate: "));
-                    let old = b"Sat, 24 Nov 2001 10:00:00 GMT";
-                    if let Some(date) = date.and_then(|at| part.get_mut(at + 8..at + 8 + old.len())) {
-                        date.copy_from_slice(old);
-                    }
-                    if to_client.write_all(part).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_is_not_trusted_is_told_of() {
     let Some(zone) = Zone::new() else { return };
     let _service = SERVICE.read().await;
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = tokio_rustls::rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let config = tokio_rustls::rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move { drop(acceptor.accept(client).await) });
-        }
-    });
-    let message = said(&zone.with("auth_url", &format!("\"https://localhost:{port}/v3\""))).replace(&port.to_string(), "TLS");
+    let url = variable("AUTH_URL").unwrap();
+    let secure = tls_front::tls_before(&url, &tls_front::ca(), tls_front::certificate("localhost")).await;
+    let port = secure.split([':', '/']).nth(4).unwrap();
+    let message = said(&zone.with("auth_url", &format!("\"https://localhost:{port}/v3\""))).replace(port, "TLS");
     assert_eq!(
         message,
         "cannot open zone swift in container CONTAINER/quay at https://localhost:TLS/v3: https://localhost:TLS/v3: its certificate is not trusted (invalid peer certificate: UnknownIssuer); set ca_file to the certificate of its CA"
