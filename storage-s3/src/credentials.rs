@@ -108,7 +108,76 @@ pub(crate) fn amazon_region(endpoint: &str) -> Option<Option<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::amazon_region;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use storage_object::http::HttpSettings;
+
+    use super::{amazon_region, find};
+    use crate::config::S3Config;
+
+    /// Answers each request by its first line. Its address.
+    fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                let body = answer(&String::from_utf8(head).unwrap());
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        address
+    }
+
+    const KEYS: &str = r#"{"Code":"Success","Type":"AWS-HMAC","LastUpdated":"2026-11-28T11:00:00Z","AccessKeyId":"of-the-machine","SecretAccessKey":"s","Token":"t","Expiration":"2999-01-01T00:00:00Z"}"#;
+
+    async fn found(variables: &[(&str, &str)]) -> (String, Option<String>) {
+        let get = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let (provider, _) = find(&S3Config::default(), &HttpSettings::default(), &get).unwrap();
+        let credential = provider.get_credential().await.unwrap();
+        (credential.key_id.clone(), credential.token.clone())
+    }
+
+    /// As <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-roles-for-amazon-ec2.html> has it, with a token first.
+    #[tokio::test]
+    async fn the_instances_metadata_service_is_asked_last() {
+        let address = serve(|head| match head.split(' ').nth(1).unwrap() {
+            "/latest/api/token" => "a-token".to_owned(),
+            "/latest/meta-data/iam/security-credentials/" => "a-role".to_owned(),
+            "/latest/meta-data/iam/security-credentials/a-role" => {
+                assert!(head.to_ascii_lowercase().contains("x-aws-ec2-metadata-token: a-token"), "{head}");
+                KEYS.to_owned()
+            }
+            other => panic!("{other}"),
+        });
+        let url = format!("http://{address}");
+        let expected = ("of-the-machine".to_owned(), Some("t".to_owned()));
+        assert_eq!(found(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_container_asks_the_address_that_it_was_told() {
+        let address = serve(|head| {
+            assert!(head.starts_with("GET /v1/credentials ") && head.to_ascii_lowercase().contains("authorization: pod-token"), "{head}");
+            KEYS.to_owned()
+        });
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "pod-token").unwrap();
+        let variables = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{address}/v1/credentials")),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.path().display().to_string()),
+        ];
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(found(&variables).await.0, "of-the-machine");
+    }
 
     #[test]
     fn an_address_of_amazons_tells_the_region() {

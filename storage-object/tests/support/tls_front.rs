@@ -69,6 +69,20 @@ pub(crate) async fn listen<F: Future<Output = std::io::Result<()>> + Send + 'sta
     port
 }
 
+/// The same for clients whose requests are all for one service, whatever they call it.
+pub(crate) async fn forward_to(mut client: TcpStream, service: String) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let (method, rest) = head.split_once(" http://").expect("a whole URL");
+    let (line, headers) = rest.split_once('/').unwrap().1.split_once("\r\n").unwrap();
+    let mut service = TcpStream::connect(service).await?;
+    service.write_all(format!("{method} /{line}\r\nConnection: close\r\n{headers}").as_bytes()).await?;
+    copy_bidirectional(&mut client, &mut service).await.map(drop)
+}
+
 /// Does one request on behalf of a client: what is asked for by a whole URL, or a connection to a host.
 pub(crate) async fn forward(mut client: TcpStream) -> std::io::Result<()> {
     let mut head = Vec::new();

@@ -310,3 +310,61 @@ async fn a_bucket_that_is_not_there_is_not_taken_for_one_without_the_object() {
         assert!(!matches!(error, Error::NotFound { .. }) && error.to_string().contains("there is no such bucket there"), "{error}");
     }
 }
+
+/// This SeaweedFS has no key to encrypt with, and says so by 500: what is asked of it is what counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn encryption_that_is_set_is_asked_for_with_each_object() {
+    let Some(place) = service::seaweedfs() else { return };
+    let (proxy, mut through) = place.proxied().await;
+    through.config.sse = Some(storage_s3::Encryption::Kms);
+    through.config.sse_kms_key_id = Some("a-key".to_owned());
+    let store = through.builder().with_retries(0, std::time::Duration::ZERO).build_blob_store().await.unwrap();
+    proxy.plan(|_| Fault::None);
+    for len in [1000, PART + 1000] {
+        let (digest, bytes) = content(len as u64, len);
+        drop(store.put_bytes(&digest, bytes).await);
+    }
+    let is_asked = |seen: &Seen| {
+        seen.header("x-amz-server-side-encryption") == "aws:kms" && seen.header("x-amz-server-side-encryption-aws-kms-key-id") == "a-key"
+    };
+    let is_begun = |seen: &&Seen| {
+        (seen.method == "PUT" && !seen.target.contains("partNumber=")) || (seen.method == "POST" && seen.target.contains("?uploads"))
+    };
+    let seen = proxy.seen();
+    let begun: Vec<_> = seen.iter().filter(is_begun).collect();
+    assert!(begun.len() == 2 && begun.into_iter().all(is_asked), "{seen:#?}");
+}
+
+/// What only Amazon is sent by default. SeaweedFS compares these checksums, RadosGW takes and forgets them.
+#[tokio::test(flavor = "multi_thread")]
+async fn checksums_are_sent_and_compared_where_the_dialect_has_them() {
+    for mut place in service::places() {
+        place.dialect = storage_s3::Dialect::amazon();
+        place.dialect.copy_limit = 6 << 20;
+        let (proxy, through) = place.proxied().await;
+        let store = through.open().await;
+        proxy.plan(|_| Fault::None);
+        for len in [1000, 2 * PART + 1000] {
+            let (digest, bytes) = content(len as u64, len);
+            store.put_bytes(&digest, bytes.clone()).await.unwrap();
+            assert!(store.read_all(&digest).await.unwrap() == bytes);
+            store.delete(&digest).await.unwrap();
+            // Staged, and put together from parts, which have no checksums of ours.
+            let mut upload = store.begin(registry_core::blob::WriteOptions::default()).await.unwrap();
+            upload.write(bytes.clone()).await.unwrap();
+            upload.commit(&digest).await.unwrap();
+            assert!(store.read_all(&digest).await.unwrap() == bytes);
+            store.delete(&digest).await.unwrap();
+        }
+        let is_sent = |seen: &Seen| seen.method == "PUT" && seen.header("x-amz-copy-source").is_empty();
+        let sent: Vec<_> = proxy.seen().into_iter().filter(is_sent).collect();
+        assert!(sent.iter().all(|seen| !seen.header("x-amz-checksum-crc64nvme").is_empty() && seen.header("content-md5").is_empty()));
+        if !place.is_rgw {
+            let (digest, bytes) = content(7, 1000);
+            proxy.plan(first(1, |seen| seen.method == "PUT", Fault::FlipBit));
+            store.put_bytes(&digest, bytes.clone()).await.unwrap();
+            assert!(store.read_all(&digest).await.unwrap() == bytes);
+            assert_eq!(proxy.seen().iter().filter(|seen| seen.method == "PUT").count(), 2, "it was refused, and sent again");
+        }
+    }
+}

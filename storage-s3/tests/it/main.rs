@@ -13,6 +13,7 @@ mod service;
 mod stalls;
 mod tls;
 #[path = "../../../storage-object/tests/support/tls_front.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
 mod tls_front;
 mod uploads;
 mod whole;

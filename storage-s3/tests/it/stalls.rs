@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use registry_core::{BlobStoreExt as _, ErrorKind, Result};
 use storage_object::ObjectBlobStore;
 
@@ -97,4 +98,30 @@ async fn what_moves_is_not_given_up_however_long_it_takes() {
     assert!(store.read_all(&blob.digest).await.unwrap() == blob.bytes);
     let got = began.elapsed() - put;
     assert!(put > 2 * idle && got > 2 * idle, "{put:?}, {got:?}");
+}
+
+/// Who reads takes longer over each piece than nothing may move, and the connection breaks after each megabyte: no budget is used up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_not_cut_off_and_a_long_read_goes_on_however_often_it_breaks() {
+    let Some(place) = service::seaweedfs() else { return };
+    let blob = blob(32);
+    patient(&place).await.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
+    let (proxy, through) = place.proxied().await;
+    let builder = through.builder().with_idle_timeout(IDLE).with_retries(0, Duration::ZERO);
+    let store = builder.build_blob_store().await.unwrap();
+    proxy.plan(|_| Fault::None);
+    let mut reader = registry_core::BlobStore::read(&store, &blob.digest, Default::default()).await.unwrap();
+    let mut found = Vec::new();
+    let mut pauses = 0;
+    while let Some(chunk) = reader.stream.next().await {
+        found.extend_from_slice(&chunk.unwrap());
+        if found.len() > (pauses + 1) * (4 << 20) && pauses < 2 {
+            tokio::time::sleep(3 * IDLE / 2).await;
+            pauses += 1;
+        }
+    }
+    assert!(found == blob.bytes && proxy.seen().len() == 1 && pauses == 2, "{:?}", proxy.seen());
+    proxy.plan(|_| Fault::CutAnswer(At::Byte(1 << 20)));
+    assert!(store.read_all(&blob.digest).await.unwrap() == blob.bytes);
+    assert!(proxy.seen().len() >= 12, "{}", proxy.seen().len());
 }

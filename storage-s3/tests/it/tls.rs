@@ -10,7 +10,7 @@ use storage_s3::Secret;
 
 use crate::proxy::Fault;
 use crate::service::{self, PART, Place, content};
-use crate::tls_front::{ca, certificate, file, forward, listen, tls_before};
+use crate::tls_front::{ca, certificate, file, forward, forward_to, listen, tls_before};
 
 /// Puts a small and a large blob, and reads them.
 async fn works(place: &Place) {
@@ -95,4 +95,23 @@ async fn a_proxy_that_is_set_is_used_for_all() {
         works(&place).await;
         assert!(used.load(Ordering::Relaxed) >= 2);
     }
+}
+
+/// RadosGW is called `rgw.localhost` here, and its buckets by names in front of that: only a proxy knows where all of these are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_may_be_in_the_hosts_name() {
+    let Some(mut place) = service::radosgw() else { return };
+    let service = place.config.endpoint.as_deref().unwrap().trim_start_matches("http://").to_owned();
+    place.open().await;
+    let port = listen({
+        let service = service.clone();
+        move |client| forward_to(client, service.clone())
+    })
+    .await;
+    place.config.proxy = Some(Secret::from(format!("http://127.0.0.1:{port}")));
+    place.config.endpoint = Some("http://rgw.localhost".to_owned());
+    (place.config.path_style, place.config.create_bucket) = (Some(false), false);
+    works(&place).await;
+    place.config.bucket = "nobodys-bucket".to_owned();
+    assert!(place.builder().build_blob_store().await.unwrap_err().message().starts_with("there is no bucket nobodys-bucket"));
 }

@@ -14,5 +14,6 @@ mod small_region;
 mod stalls;
 mod tls;
 #[path = "../../../storage-object/tests/support/tls_front.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
 mod tls_front;
 mod whole;

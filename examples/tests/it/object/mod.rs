@@ -1,18 +1,26 @@
 //! Zones in object stores that speak S3's protocol, or one like it: SeaweedFS, Ceph RadosGW, and the stand-in for Google Cloud Storage.
 
 mod mixed;
+mod outage;
 mod validate;
 mod zones;
 
+use futures_util::TryStreamExt as _;
+use object_store::ObjectStore as _;
+use object_store::path::Path as ObjectPath;
 use registry_core::{BlobStoreExt as _, Digest};
 use storage_gcs::{GcsBuilder, GcsConfig};
-use storage_object::ObjectBlobStore;
-use storage_s3::{S3Builder, S3Config, Secret};
+use storage_object::{ListMultiparts as _, ObjectBlobStore, OpenMultipart};
+use storage_s3::{S3Builder, S3Config, S3Store, Secret};
 
 use crate::block::Block;
 use crate::gcs_stand_in::StandIn;
 use crate::proxy::Proxy;
 use crate::tools::skip;
+use tokio::sync::{RwLock, RwLockReadGuard};
+
+/// Held for writing by who stops RadosGW's gateway.
+static RADOSGW: RwLock<()> = RwLock::const_new(());
 
 const BUCKET: &str = "quay-enterprise";
 
@@ -39,6 +47,8 @@ struct Zone {
     s3: S3Config,
     gcs: GcsConfig,
     stand_in: Option<StandIn>,
+    /// Nobody stops it meanwhile.
+    _undisturbed: Option<RwLockReadGuard<'static, ()>>,
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -52,6 +62,12 @@ fn text(value: &str) -> String {
 impl Zone {
     /// `None`, which is said, if there is no such service.
     async fn new(kind: Kind) -> Option<Self> {
+        let undisturbed = if kind == Kind::RadosGw { Some(RADOSGW.read().await) } else { None };
+        Some(Self { _undisturbed: undisturbed, ..Self::unguarded(kind).await? })
+    }
+
+    /// The same for who stops the service.
+    async fn unguarded(kind: Kind) -> Option<Self> {
         match kind {
             Kind::SeaweedFs => Self::s3(kind, "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY").await,
             Kind::RadosGw => Self::s3(kind, "RGW_S3_ENDPOINT", "RGW_ACCESS_KEY", "RGW_SECRET_KEY").await,
@@ -80,7 +96,7 @@ impl Zone {
             ("secret_key", text(&variable(secret_key).unwrap())),
         ]);
         s3.endpoint = Some(endpoint);
-        Some(Self { kind, block, proxy, s3, gcs: GcsConfig::default(), stand_in: None })
+        Some(Self { kind, block, proxy, s3, gcs: GcsConfig::default(), stand_in: None, _undisturbed: None })
     }
 
     async fn google(kind: Kind) -> Self {
@@ -102,12 +118,28 @@ impl Zone {
             gcs.service_account = Some(Secret::from(stand_in.service_account()));
             block = block.with("service_account", &format!("'''{}'''", stand_in.service_account()));
         }
-        Self { kind, block, proxy, s3: S3Config::default(), gcs, stand_in: Some(stand_in) }
+        Self { kind, block, proxy, s3: S3Config::default(), gcs, stand_in: Some(stand_in), _undisturbed: None }
     }
 
     fn named(mut self, name: &str) -> Self {
         self.block = self.block.with_text("name", name);
         self
+    }
+
+    fn s3_store(&self) -> S3Store {
+        S3Builder::new(self.s3.clone()).build().unwrap()
+    }
+
+    /// Everything in the folder of one in S3, without the folder's name.
+    async fn names(&self) -> Vec<String> {
+        let folder = ObjectPath::from(self.s3.storage_path.as_str());
+        let listed: Vec<_> = self.s3_store().list(Some(&folder)).try_collect().await.unwrap();
+        listed.iter().map(|meta| meta.location.as_ref()[self.s3.storage_path.len() + 1..].to_owned()).collect()
+    }
+
+    /// Multipart uploads there that are neither completed nor aborted.
+    async fn open_multiparts(&self) -> Vec<OpenMultipart> {
+        self.s3_store().list_multiparts(&ObjectPath::from(self.s3.storage_path.as_str())).try_collect().await.unwrap()
     }
 
     /// What is in it, past the server and the proxy.
