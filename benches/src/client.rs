@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::Result;
 use crate::content::Content;
+use crate::measure::Result;
 
 /// As large as a socket buffer is useful: what is read at once.
 const BUFFER: usize = 256 << 10;
 
 /// What a request carries.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Body<'a> {
+pub enum Body<'a> {
     /// No body, and no header that speaks of one: GET, HEAD.
     None,
     /// These bytes, with their length announced.
@@ -27,10 +27,11 @@ pub(crate) enum Body<'a> {
 
 /// The head of a response, as far as registries and we care.
 #[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) status: u16,
+pub struct Head {
+    /// Its status.
+    pub status: u16,
     /// Path and query of the `Location`, whether that was relative or absolute.
-    pub(crate) location: Option<String>,
+    pub location: Option<String>,
     length: Length,
 }
 
@@ -40,8 +41,9 @@ enum Length {
     Chunked,
 }
 
+/// The connection, and what was read from it beyond the last answer.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     buffer: Box<[u8]>,
     /// What was read and not yet used: `buffer[start..end]`.
@@ -51,14 +53,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, request: String::with_capacity(1024) })
     }
 
     /// Sends a request, with `headers` as lines that each end in CRLF, and reads the response's head. The body is to be read next, by one of the methods below.
-    pub(crate) async fn send(&mut self, method: &str, target: &str, headers: &str, body: Body<'_>) -> Result<Head> {
+    pub async fn send(&mut self, method: &str, target: &str, headers: &str, body: Body<'_>) -> Result<Head> {
         use std::fmt::Write;
         self.request.clear();
         write!(self.request, "{method} {target} HTTP/1.1\r\nHost: registry\r\n{headers}")?;
@@ -101,7 +104,7 @@ impl Connection {
     }
 
     /// Like [`Self::send`], and the response must have this status; its body is read and dropped.
-    pub(crate) async fn expect(&mut self, status: u16, method: &str, target: &str, headers: &str, body: Body<'_>) -> Result<Head> {
+    pub async fn expect(&mut self, status: u16, method: &str, target: &str, headers: &str, body: Body<'_>) -> Result<Head> {
         let head = self.send(method, target, headers, body).await?;
         if head.status != status {
             let text = self.collect(&head).await?;
@@ -114,7 +117,7 @@ impl Connection {
     }
 
     /// A GET that must be 200. Gives the number of bytes in its body.
-    pub(crate) async fn get(&mut self, target: &str, headers: &str) -> Result<u64> {
+    pub async fn get(&mut self, target: &str, headers: &str) -> Result<u64> {
         let head = self.send("GET", target, headers, Body::None).await?;
         if head.status != 200 {
             return Err(format!("GET {target}: {}", head.status).into());
@@ -123,14 +126,14 @@ impl Connection {
     }
 
     /// The body, whole.
-    pub(crate) async fn collect(&mut self, head: &Head) -> Result<Vec<u8>> {
+    pub async fn collect(&mut self, head: &Head) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         self.body(head, |piece| all.extend_from_slice(piece)).await?;
         Ok(all)
     }
 
     /// Hands the body to `sink` as it comes. Gives its length in bytes.
-    pub(crate) async fn body(&mut self, head: &Head, mut sink: impl FnMut(&[u8]) + Send) -> Result<u64> {
+    pub async fn body(&mut self, head: &Head, mut sink: impl FnMut(&[u8]) + Send) -> Result<u64> {
         match head.length {
             Length::Bytes(length) => {
                 self.exactly(length, &mut sink).await?;

@@ -13,7 +13,7 @@ const TRAILER: usize = 16;
 
 /// A family of blobs of one size, each with a number.
 #[derive(Clone, Debug)]
-pub(crate) struct Content {
+pub struct Content {
     base: Arc<[u8]>,
     size: u64,
     /// The hash of all but the trailer.
@@ -22,7 +22,7 @@ pub(crate) struct Content {
 
 impl Content {
     /// Blobs of `size` bytes, at least 16.
-    pub(crate) fn new(size: u64) -> Self {
+    pub fn new(size: u64) -> Self {
         let body = size.checked_sub(TRAILER as u64).expect("a blob has room for its number");
         let mut base = vec![0; usize::try_from(body).unwrap_or(BASE).min(BASE)];
         // Xorshift: nothing that a file system could store in less space.
@@ -43,23 +43,25 @@ impl Content {
         Self { base: base.into(), size, hashed }
     }
 
-    pub(crate) fn size(&self) -> u64 {
+    /// Bytes of each.
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// The digest of blob `n`, as `sha256:…`.
-    pub(crate) fn digest(&self, n: u64) -> String {
+    pub fn digest(&self, n: u64) -> String {
         let mut hash = self.hashed.clone();
         hash.update(trailer(n));
         digest(&hash.finalize())
     }
 
     /// Blob `n`, piece by piece.
-    pub(crate) fn pieces(&self, n: u64) -> Pieces<'_> {
+    pub fn pieces(&self, n: u64) -> Pieces<'_> {
         Pieces { content: self, trailer: trailer(n), at: 0 }
     }
 
-    pub(crate) fn each(&self, n: u64, mut sink: impl FnMut(&[u8])) {
+    /// Hands the pieces of blob `n` to `sink`.
+    pub fn each(&self, n: u64, mut sink: impl FnMut(&[u8])) {
         let mut pieces = self.pieces(n);
         while let Some(piece) = pieces.next() {
             sink(piece);
@@ -69,14 +71,16 @@ impl Content {
 
 /// The pieces of one blob; lends each in turn.
 #[derive(Debug)]
-pub(crate) struct Pieces<'a> {
+pub struct Pieces<'a> {
     content: &'a Content,
     trailer: [u8; TRAILER],
     at: u64,
 }
 
 impl Pieces<'_> {
-    pub(crate) fn next(&mut self) -> Option<&[u8]> {
+    /// The next piece; `None` at the end.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Option<&[u8]> {
         let body = self.content.size - TRAILER as u64;
         if self.at < body {
             let base = &self.content.base;
@@ -98,7 +102,7 @@ fn trailer(n: u64) -> [u8; TRAILER] {
 }
 
 /// A sha256 as registries write it.
-pub(crate) fn digest(hash: &[u8]) -> String {
+pub fn digest(hash: &[u8]) -> String {
     hash.iter().fold("sha256:".to_owned(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -106,7 +110,7 @@ pub(crate) fn digest(hash: &[u8]) -> String {
 }
 
 /// The digest of bytes at hand.
-pub(crate) fn digest_of(bytes: &[u8]) -> String {
+pub fn digest_of(bytes: &[u8]) -> String {
     digest(&Sha256::digest(bytes))
 }
 

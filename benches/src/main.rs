@@ -14,20 +14,16 @@
 //! scripts/bench compare    # builds everything, installs docker-registry if need be, prints the tables
 //! ```
 
-mod client;
-mod content;
 mod load;
 mod report;
 mod round;
 mod server;
-mod usage;
 
 use std::path::PathBuf;
 
+use benches::measure::Result;
+use benches::{client, content, usage};
 use clap::Parser;
-
-/// What goes wrong here ends the program; nobody branches on it.
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Compares the example server with Debian's docker-registry and prints Markdown tables.
 #[derive(Debug, Parser)]

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sha2::Digest as _;
+use benches::measure::{machine, mib};
 
 use crate::Arguments;
 use crate::load::{LARGE, Measured};
@@ -194,30 +193,6 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The machine in a few words.
-fn machine() -> String {
-    let field = |path: &str, name: &str| {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().find_map(|line| Some(line.strip_prefix(name)?.split_once(':')?.1.trim().to_owned())).unwrap_or_default()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let sha = if field("/proc/cpuinfo", "flags").contains("sha_ni") { ", SHA instructions" } else { "" };
-    let kernel = kernel.split('-').next().unwrap_or_default().trim();
-    format!("{cores} × {}{sha}, Linux {kernel}; SHA-256 {:.1} GB/s on one core", field("/proc/cpuinfo", "model name"), sha256_rate())
-}
-
-/// What one core hashes, in GB/s: the yardstick for pushes, by which figures of different machines, or of one on different days, can be compared.
-fn sha256_rate() -> f64 {
-    let bytes = vec![7_u8; 16 << 20];
-    let fastest = (0..10).map(|_| {
-        let began = Instant::now();
-        std::hint::black_box(sha2::Sha256::digest(&bytes));
-        began.elapsed()
-    });
-    bytes.len() as f64 / 1e9 / fastest.min().unwrap_or_default().as_secs_f64()
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Machine: {}; client on the same machine; data in {}.\n", self.machine, self.folder)?;
@@ -274,10 +249,6 @@ impl fmt::Display for Report {
         }
         self.notes.iter().try_for_each(|note| write!(f, "\n{note}\n"))
     }
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }
 
 #[cfg(test)]

@@ -93,21 +93,7 @@ async fn memory(kind: server::Kind, arguments: &Arguments, report: &mut Report) 
     }
     let server = Server::start(kind, arguments).await?;
     let before = usage::peak_memory(server.pid)?;
-    measure_memory(&server, size).await?;
+    benches::push::at_once(server.address, CLIENTS as u64, &Content::new(size)).await?;
     report.memory(kind, before, usage::peak_memory(server.pid)?);
     server.stop().await
-}
-
-async fn measure_memory(server: &Server, size: u64) -> Result<()> {
-    let content = Content::new(size);
-    let mut tasks = Vec::new();
-    for n in 0..CLIENTS as u64 {
-        let mut connection = crate::client::Connection::open(server.address).await?;
-        let push = load::push::Push(content.clone());
-        tasks.push(tokio::spawn(async move { load::Load::run(&push, &mut connection, n).await }));
-    }
-    for task in tasks {
-        task.await??;
-    }
-    Ok(())
 }

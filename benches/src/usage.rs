@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::Result;
+use crate::measure::Result;
 
 /// Clock ticks per second in /proc; the kernel's ABI fixes it on every architecture that Debian's docker-registry exists for.
 const TICKS: u64 = 100;
 
 /// The CPU time of a process at one moment.
 #[derive(Debug)]
-pub(crate) struct Cpu {
+pub struct Cpu {
     /// User and system time of all threads, those that ended included; in steps of 10 ms.
     ticks: Duration,
     /// To the nanosecond, but only of threads that live.
@@ -19,7 +19,8 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    pub(crate) fn of(pid: u32) -> Result<Self> {
+    /// What it used so far.
+    pub fn of(pid: u32) -> Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let ticks = ticks(&stat).ok_or("/proc/PID/stat is not as proc(5) says")?;
         let mut threads = HashMap::new();
@@ -36,7 +37,7 @@ impl Cpu {
     }
 
     /// What was used since then: the precise count if no thread has ended meanwhile, the coarse one otherwise.
-    pub(crate) fn since(&self, before: &Self) -> Duration {
+    pub fn since(&self, before: &Self) -> Duration {
         if self.threads.is_empty() || before.threads.keys().any(|id| !self.threads.contains_key(id)) {
             return self.ticks.saturating_sub(before.ticks);
         }
@@ -52,14 +53,14 @@ fn ticks(stat: &str) -> Option<u64> {
 }
 
 /// The most memory the process ever had resident, in bytes.
-pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
+pub fn peak_memory(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("/proc/PID/status has no VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
 }
 
 /// Bytes that could be put into a file system in memory without swapping.
-pub(crate) fn available_memory() -> Result<u64> {
+pub fn available_memory() -> Result<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")).ok_or("/proc/meminfo has no MemAvailable")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)

@@ -230,8 +230,9 @@ fn answer(error: &registry_core::Error, kind: Kind) -> Answer {
             Answer { status: StatusCode::BAD_REQUEST, ..told(code) }
         }
         ErrorKind::Unsupported => told(Code::Unsupported),
-        // The medium's refusal is the operator's to fix, not the client's.
+        // The medium's refusal is the operator's to fix, not the client's; a store says of what it is.
         ErrorKind::Denied | ErrorKind::NotFound if is_io(error) => internal(),
+        ErrorKind::Denied if error.key().is_some() || error.zone().is_some() => internal(),
         ErrorKind::Denied => fixed(StatusCode::FORBIDDEN, Code::Denied, "not allowed"),
         ErrorKind::NotFound => {
             let code = by_route(Code::ManifestUnknown, Code::BlobUploadUnknown, Code::BlobUnknown);

@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{MultipartId, ObjectMeta};
 use registry_core::blob::{ItemStream, PendingUpload};
-use registry_core::{Algorithm, Digest, Error, Result, Timestamp};
+use registry_core::{Algorithm, Digest, Error, ErrorKind, Result, Timestamp};
 
 use crate::error::{is_missing, told};
 use crate::layout::{Layout, WRITER, is_upload_id, marked};
@@ -76,7 +76,15 @@ async fn stored_parts(shared: &Shared, multipart: &OpenMultipart) -> Result<Opti
 async fn multiparts(shared: &Shared, folder: &Path, older_than: Timestamp) -> Result<Vec<OpenMultipart>> {
     let Some(listing) = &shared.listing else { return Ok(Vec::new()) };
     let found = listing.list_multiparts(folder).map_err(|error| told(error, folder));
-    found.try_filter(|multipart| std::future::ready(multipart.begun < older_than)).try_collect().await
+    let found: Result<Vec<_>> = found.try_filter(|multipart| std::future::ready(multipart.begun < older_than)).try_collect().await;
+    match found {
+        // The rest is to be cleaned up all the same.
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
+            tracing::warn!(%error, "multipart uploads that were abandoned are not found here");
+            Ok(Vec::new())
+        }
+        found => found,
+    }
 }
 
 /// Folders that nobody wrote to since then, and that are no blob's, or have more in them than the blob; and blobs whose writing was broken off.

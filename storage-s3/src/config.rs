@@ -46,7 +46,7 @@ pub struct S3Config {
     pub secret_key: Option<Secret>,
     /// The token of keys that end.
     pub session_token: Option<Secret>,
-    /// A profile in AWS's files, instead of keys; by default the one that `AWS_PROFILE` names.
+    /// A profile in AWS's files, instead of keys. It counts more than what the environment says; the one that `AWS_PROFILE` names counts less.
     pub profile: Option<String>,
     /// The region; by default that of the environment or the profile, or else `us-east-1`.
     pub region: Option<String>,
@@ -83,7 +83,6 @@ impl S3Config {
         Self {
             endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
             region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
-            profile: first(&["AWS_PROFILE"]),
             ca_file: first(&["AWS_CA_BUNDLE"]),
             ..Self::default()
         }
@@ -108,7 +107,8 @@ mod tests {
             S3Config::from_variables(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
         assert_eq!(config.endpoint.as_deref(), Some("http://s3.example"));
         assert_eq!(config.region.as_deref(), Some("eu-west-1"));
-        assert_eq!((config.profile.as_deref(), config.ca_file.as_deref()), (Some("ci"), Some("/ca.pem")));
+        // Keys in the environment count more than this one.
+        assert_eq!((config.profile, config.ca_file.as_deref()), (None, Some("/ca.pem")));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
 use storage_object::http::HttpSettings;
-use storage_object::{ConfigError, given, secret};
+use storage_object::{ConfigError, Secret, given, secret};
 
 use crate::config::S3Config;
 use crate::profile::{self, Profile};
@@ -17,23 +17,19 @@ pub(crate) fn find(
     get: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(AwsCredentialProvider, String), ConfigError> {
     let variable = |name: &str| get(name).filter(|value| !value.trim().is_empty());
-    let named = given(&config.profile).or_else(|| variable("AWS_PROFILE"));
-    let fixed = keys(
-        given(&config.access_key),
-        secret(&config.secret_key).map(|key| key.reveal().to_owned()),
-        secret(&config.session_token).map(|token| token.reveal().to_owned()),
-    )?;
-    let profile = match &named {
-        _ if fixed.is_some() && named.is_none() => None,
-        Some(name) => {
-            let missing = || ConfigError::Invalid {
-                setting: "profile",
-                value: name.clone(),
-                why: "there is no such profile in ~/.aws/credentials and ~/.aws/config".to_owned(),
-            };
-            Some(profile::read(name, get)?.ok_or_else(missing)?)
-        }
-        None => profile::read("default", get)?,
+    let fixed = keys(given(&config.access_key), secret(&config.secret_key).map(reveal), secret(&config.session_token).map(reveal))?;
+    let in_environment = || keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"), variable("AWS_SESSION_TOKEN"));
+    let (fixed, profile) = match (fixed, given(&config.profile)) {
+        // A profile that was asked for counts more than the environment; beside keys it tells the region.
+        (fixed, Some(name)) => (fixed, Some(named(&name, get)?)),
+        (Some(fixed), None) => (Some(fixed), None),
+        (None, None) => match in_environment()? {
+            Some(keys) => (Some(keys), profile::read("default", get).ok().flatten()),
+            None => match variable("AWS_PROFILE") {
+                Some(name) => (None, Some(named(&name, get)?)),
+                None => (None, profile::read("default", get)?),
+            },
+        },
     };
     let region = given(&config.region)
         .or_else(|| variable("AWS_REGION"))
@@ -43,7 +39,7 @@ pub(crate) fn find(
         .unwrap_or_else(|| "us-east-1".to_owned());
     let provider = match fixed {
         Some(fixed) => fixed,
-        None => chain(&region, profile, given(&config.profile).is_some(), http, &variable)?,
+        None => without_keys(&region, profile.unwrap_or_default(), given(&config.profile).is_some(), http, &variable)?,
     };
     Ok((provider, region))
 }
@@ -61,21 +57,34 @@ fn keys(key_id: Option<String>, secret_key: Option<String>, token: Option<String
     }
 }
 
-/// A profile that was asked for by name counts more than what is in the environment.
-fn chain(
+fn reveal(secret: Secret) -> String {
+    secret.reveal().to_owned()
+}
+
+/// A profile that has to be there.
+fn named(name: &str, get: &dyn Fn(&str) -> Option<String>) -> Result<Profile, ConfigError> {
+    let missing = || ConfigError::Invalid {
+        setting: "profile",
+        value: name.to_owned(),
+        why: "there is no such profile in ~/.aws/credentials and ~/.aws/config".to_owned(),
+    };
+    profile::read(name, get)?.ok_or_else(missing)
+}
+
+/// By the profile; if it has none, by a web identity, and then by the metadata of container and machine.
+fn without_keys(
     region: &str,
-    profile: Option<Profile>,
+    profile: Profile,
     is_asked_for: bool,
     http: &HttpSettings,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<AwsCredentialProvider, ConfigError> {
-    let environment = keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"), variable("AWS_SESSION_TOKEN"));
-    if !is_asked_for && let Some(keys) = environment? {
-        return Ok(keys);
-    }
-    let profile = profile.unwrap_or_default();
     if let Some(keys) = keys(profile.access_key, profile.secret_key, profile.session_token)? {
         return Ok(keys);
+    }
+    if variable("AWS_CONTAINER_CREDENTIALS_FULL_URI").is_some() && variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").is_none() {
+        let why = "AWS_CONTAINER_CREDENTIALS_FULL_URI is used with it only";
+        return Err(ConfigError::Missing { setting: "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", why });
     }
     // The client that only gets keys: what a bucket needs is of no matter to it.
     let mut builder = AmazonS3Builder::new().with_bucket_name("unused").with_region(region).with_client_options(http.client_options()?);

@@ -9,7 +9,7 @@ use object_store::path::Path;
 use registry_core::{Error, ErrorKind};
 use storage_object::CopyParts;
 
-use crate::store::{S3Store, generic};
+use crate::store::{S3Store, generic, known};
 
 /// Bytes that are copied as one part, if nothing speaks for more: enough of them are under way at a time, and each is done soon.
 const PART: u64 = 128 << 20;
@@ -53,7 +53,10 @@ impl CopyParts for S3Store {
         let outcome = match copied {
             Ok(copied) if copied.len() == count => {
                 let parts = copied.into_iter().map(|e_tag| PartId { content_id: e_tag }).collect();
-                return self.complete_multipart(to, &id, parts).await.map(drop);
+                match self.complete_multipart(to, &id, parts).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => known(error),
+                }
             }
             Ok(_) => Error::new(ErrorKind::Internal, "parts are missing"),
             Err(error) => error,
@@ -61,7 +64,8 @@ impl CopyParts for S3Store {
         if let Err(error) = self.abort_multipart(to, &id).await {
             tracing::info!(path = %to, %error, "could not abort a multipart upload; it is left for the clean-up of abandoned uploads");
         }
-        // Services without part copies say so in several ways: that there is no such thing, or that the request makes no sense. RadosGW does not find a source whose key
+        // Services without part copies say so in several ways: that there is no such thing, or that the request makes no sense. Cloudflare's R2 wants all parts but the
+        // last to be of one length, which what comes from several sources is not. RadosGW does not find a source whose key
         // has a percent sign in it.
         match outcome.kind() {
             ErrorKind::Unsupported | ErrorKind::Internal | ErrorKind::NotFound => {

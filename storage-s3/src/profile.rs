@@ -15,6 +15,8 @@ pub(crate) struct Profile {
     pub(crate) role_arn: Option<String>,
     pub(crate) role_session_name: Option<String>,
     pub(crate) web_identity_token_file: Option<String>,
+    /// Where keys would come from in ways that are not supported.
+    elsewhere: Option<String>,
 }
 
 /// Where the two files are, by the environment.
@@ -48,13 +50,17 @@ pub(crate) fn read(name: &str, get: &dyn Fn(&str) -> Option<String>) -> Result<O
         (None, None, Some(_), None) => Err(unusable(
             "it takes on a role by another profile, which is not done here: give keys, or a web identity, or let `aws configure export-credentials` make some",
         )),
+        (None, None, ..) if profile.elsewhere.is_some() => Err(unusable(
+            "its keys come from single sign-on or from another program, which is not done here: let `aws configure export-credentials` make some",
+        )),
         _ => Ok(Some(profile)),
     }
 }
 
 fn add(profile: &mut Profile, section: &Properties) {
-    let Profile { access_key, secret_key, session_token, region, role_arn, role_session_name, web_identity_token_file } = profile;
-    for (field, key) in [
+    let Profile { access_key, secret_key, session_token, region, role_arn, role_session_name, web_identity_token_file, elsewhere } =
+        profile;
+    let mut fields: [(&mut Option<String>, &str); 7] = [
         (access_key, "aws_access_key_id"),
         (secret_key, "aws_secret_access_key"),
         (session_token, "aws_session_token"),
@@ -62,10 +68,14 @@ fn add(profile: &mut Profile, section: &Properties) {
         (role_arn, "role_arn"),
         (role_session_name, "role_session_name"),
         (web_identity_token_file, "web_identity_token_file"),
-    ] {
+    ];
+    for (field, key) in &mut fields {
         if field.is_none() {
-            *field = section.get(key).map(str::trim).filter(|value| !value.is_empty()).map(ToOwned::to_owned);
+            **field = section.get(key).map(str::trim).filter(|value| !value.is_empty()).map(ToOwned::to_owned);
         }
+    }
+    if let Some(key) = ["credential_process", "sso_session", "sso_start_url"].into_iter().find(|key| section.contains_key(key)) {
+        *elsewhere = Some(key.to_owned());
     }
 }
 
@@ -86,7 +96,7 @@ mod tests {
         );
         let config = write(
             "config",
-            "[default]\nregion = eu-west-1\ns3 =\n    max_concurrent_requests = 20\n[profile ci]\nregion=us-west-2\n[profile web]\nrole_arn = arn:aws:iam::1:role/r\nweb_identity_token_file = /token\n[profile assumed]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = default\n",
+            "[default]\nregion = eu-west-1\ns3 =\n    max_concurrent_requests = 20\n[profile ci]\nregion=us-west-2\n[profile web]\nrole_arn = arn:aws:iam::1:role/r\nweb_identity_token_file = /token\n[profile assumed]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = default\n[profile sso]\nsso_session = ours\n",
         );
         let get = move |name: &str| match name {
             "AWS_SHARED_CREDENTIALS_FILE" => Some(credentials.clone()),
@@ -104,9 +114,9 @@ mod tests {
         let web = read("web", &get).unwrap().unwrap();
         assert_eq!((web.role_arn.as_deref(), web.web_identity_token_file.as_deref()), (Some("arn:aws:iam::1:role/r"), Some("/token")));
         assert_eq!(read("nobody", &get).unwrap(), None);
-        for bad in ["half", "assumed"] {
+        for bad in ["half", "assumed", "sso"] {
             let error = read(bad, &get).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("profile = \"{bad}\": it ")), "{error}");
+            assert!(error.starts_with(&format!("profile = \"{bad}\": it")), "{error}");
         }
     }
 }

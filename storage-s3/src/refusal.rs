@@ -24,6 +24,11 @@ pub(crate) enum Failure {
     },
     /// It could not be signed.
     Unsigned(String),
+    /// It was answered, and not in the way of such a service.
+    Strange {
+        /// The request.
+        what: String,
+    },
 }
 
 /// What a service said instead of doing what it was asked for. <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
@@ -52,6 +57,13 @@ struct Document {
     message: String,
     request_id: Option<String>,
     region: Option<String>,
+}
+
+/// What is said of many deletes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Deleted {
+    error: Vec<Document>,
 }
 
 /// What is the root of an error's document.
@@ -88,7 +100,17 @@ impl Refusal {
 
     /// What an answer of 200 may say all the same, where a service begins to answer before it is done.
     pub(crate) fn in_success(dialect: Dialect, request: &Asked, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
-        is_error(body).then(|| Self::new(dialect, request, status, headers, body))
+        if is_error(body) {
+            return Some(Self::new(dialect, request, status, headers, body));
+        }
+        if !request.is_bulk_delete() {
+            return None;
+        }
+        // The first of those that were not deleted.
+        let deleted: Deleted = quick_xml::de::from_reader(body).ok()?;
+        let error = deleted.error.into_iter().find(|error| error.code != "NoSuchKey")?;
+        let refusal = Self::new(dialect, request, status, headers, &[]);
+        Some(Self { code: error.code, message: error.message, ..refusal })
     }
 
     fn is_code(&self, codes: &[&str]) -> bool {
@@ -110,6 +132,11 @@ impl Refusal {
             "XAmzContentChecksumMismatch",
         ];
         matches!(self.status.as_u16(), 408 | 429 | 500 | 502..=504) && !self.is_about_space() || self.is_code(PASSING)
+    }
+
+    /// Whether it is the configuration's fault for sure.
+    pub(crate) fn is_of_the_configuration(&self) -> bool {
+        self.is_about_region() || (self.is_foreign && self.status.is_client_error())
     }
 
     pub(crate) fn retry_after(&self) -> Option<Duration> {
@@ -136,8 +163,10 @@ impl Refusal {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self.status.as_u16() {
             _ if self.is_about_space() => ErrorKind::StorageFull,
-            _ if self.is_missing_bucket() => ErrorKind::Unavailable,
-            _ if self.is_about_region() => ErrorKind::InvalidInput,
+            // Of the zone as a whole, and not of what was asked for.
+            _ if self.is_missing_bucket() || self.is_about_region() => ErrorKind::Unavailable,
+            // Whatever is not there, it is not the object: who answers is none of the service's.
+            404 if self.is_foreign => ErrorKind::Unavailable,
             _ if self.is_passing() => ErrorKind::Unavailable,
             _ if self.is_code(&["EntityTooLarge", "MaxMessageLengthExceeded"]) => ErrorKind::TooLarge,
             _ if self.is_code(&["ExpiredToken", "InvalidToken", "TokenRefreshRequired"]) => ErrorKind::Denied,
@@ -225,7 +254,8 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.told(),
             Self::Lost { what, why } => why.told(what, "endpoint"),
-            Self::Unsigned(why) => Error::new(ErrorKind::Denied, why.clone()),
+            Self::Unsigned(why) => Error::new(ErrorKind::Unavailable, why.clone()),
+            Self::Strange { what } => Error::new(ErrorKind::Unavailable, format!("{what}: the answer says nothing of what was done")),
         }
     }
 
@@ -236,6 +266,7 @@ impl Failure {
             // A certificate that is not trusted is not trusted the next time.
             Self::Lost { why, .. } => why.tls_trouble("").is_none(),
             Self::Unsigned(_) => false,
+            Self::Strange { .. } => true,
         }
     }
 
@@ -257,6 +288,7 @@ impl fmt::Display for Failure {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Lost { what, why } => write!(f, "{what}: {why}"),
             Self::Unsigned(why) => f.write_str(why),
+            Self::Strange { what } => write!(f, "{what}: the answer says nothing of what was done"),
         }
     }
 }
@@ -304,6 +336,16 @@ impl Asked {
             _ if is_google => "storage.objects.create",
             _ => "s3:PutObject",
         }
+    }
+
+    /// Whether it deletes objects.
+    pub(crate) fn is_delete(&self) -> bool {
+        (self.method == Method::DELETE && !self.of_parts) || self.is_bulk_delete()
+    }
+
+    /// Whether it deletes many.
+    pub(crate) fn is_bulk_delete(&self) -> bool {
+        self.method == Method::POST && self.of_bucket
     }
 
     /// Whether it is for an object's bytes.
@@ -357,7 +399,7 @@ mod tests {
         // As AWS answers: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
         let body = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message><Region>eu-west-1</Region><RequestId>1</RequestId></Error>";
         let refusal = refusal(400, body);
-        assert_eq!(refusal.kind(), ErrorKind::InvalidInput);
+        assert!(refusal.kind() == ErrorKind::Unavailable && refusal.is_of_the_configuration());
         assert_eq!(
             refusal.to_string(),
             "PUT /bucket/a key: 400 Bad Request AuthorizationHeaderMalformed: the bucket is in region eu-west-1: set region to that (request 1)"

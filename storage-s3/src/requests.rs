@@ -143,6 +143,9 @@ impl Requests {
                 Ok(Some(headers))
             }
             Err(Failure::Refused(refusal)) if refusal.is_missing_bucket() => Ok(None),
+            Err(Failure::Refused(refusal)) if refusal.is_of_the_configuration() => {
+                Err(Error::new(ErrorKind::InvalidInput, refusal.to_string()))
+            }
             Err(Failure::Refused(refusal)) if refusal.kind() == ErrorKind::NotFound => {
                 // Nothing that has a list says that.
                 Err(Error::new(ErrorKind::InvalidInput, format!("{refusal}; is endpoint the address of an S3 service?")))
@@ -154,7 +157,8 @@ impl Requests {
     /// Makes the bucket. One that is there and one's own is no failure.
     pub(crate) async fn create_bucket(&self, region: &str) -> Result<()> {
         let mut call = Call::new(Method::PUT, None, &[]);
-        if !matches!(region, "" | "us-east-1" | "auto" | "default") {
+        // Others have no regions, or call them otherwise.
+        if self.bucket_url.contains(".amazonaws.com") && region != "us-east-1" {
             call.body = format!(
                 "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
             )
@@ -165,10 +169,17 @@ impl Requests {
             Err(Failure::Refused(refusal)) if refusal.code == "BucketAlreadyOwnedByYou" => Ok(()),
             Err(Failure::Refused(refusal)) => {
                 let message = format!("the bucket {} is not there, and cannot be made: {refusal}", self.bucket);
-                Err(Error::new(ErrorKind::InvalidInput, message))
+                let kind = if refusal.is_passing() { ErrorKind::Unavailable } else { ErrorKind::InvalidInput };
+                Err(Error::new(kind, message))
             }
             Err(failure) => Err(failure.told()),
         }
+    }
+
+    /// Deletes an object. One that is not there is no failure to S3, and is one to Google.
+    pub(crate) async fn delete(&self, path: &Path) -> object_store::Result<()> {
+        let deleted = self.send(&Call::new(Method::DELETE, Some(path), &[])).await;
+        deleted.map(drop).map_err(|failure| object_store::Error::Generic { store: "S3", source: failure.into() })
     }
 
     /// The multipart uploads in a folder that are neither completed nor aborted. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html>

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONTENT_LENGTH, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use object_store::ClientOptions;
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService};
@@ -64,7 +64,8 @@ impl Service {
         Asked::new(request.method(), request.uri(), &self.bucket)
     }
 
-    /// Sends a request, again if that may help.
+    /// Sends a request, again if that may help. Not so a delete of objects: one whose answer was lost may yet be on its way, and what is written after a second one was
+    /// answered would be deleted by the first. Who asks for a delete has to know that it is not known how it ended.
     pub(crate) async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, Failure> {
         let asked = self.asked(&request);
         let may_have_a_body = [Method::PUT, Method::POST].contains(request.method());
@@ -87,7 +88,8 @@ impl Service {
                 Failure::Refused(refusal) => refusal.retry_after(),
                 _ => None,
             };
-            match self.patience.pause(began, failed, retry_after).filter(|_| failure.is_passing()) {
+            let may_help = failure.is_passing() && !asked.is_delete();
+            match self.patience.pause(began, failed, retry_after).filter(|_| may_help) {
                 None => return Err(failure),
                 Some(pause) => {
                     tracing::debug!(%failure, ?pause, "a request is sent again");
@@ -98,9 +100,21 @@ impl Service {
         }
     }
 
+    /// Looks again at an object that is said not to be there by an answer that may be anybody's: one to a HEAD has no body, which would tell.
+    async fn look_again(&self, request: HttpRequest, asked: &Asked, hashes: &Hashes) -> Result<HttpResponse, Failure> {
+        let mut request = request;
+        *request.method_mut() = Method::GET;
+        request.headers_mut().insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+        // Boxed, as it may be called from within.
+        Box::pin(self.try_once(request, asked, hashes)).await?;
+        let what = asked.what().to_owned();
+        Err(Failure::Strange { what })
+    }
+
     async fn try_once(&self, mut request: HttpRequest, asked: &Asked, hashes: &Hashes) -> Result<HttpResponse, Failure> {
+        let original = (request.method() == Method::HEAD).then(|| request.clone());
         let lost = |why| Failure::Lost { what: asked.what().to_owned(), why };
-        let is_work = is_work(&request);
+        let (is_copy, is_work) = (is_copy(&request), is_work(&request));
         let is_head = request.method() == Method::HEAD;
         self.authorize.authorize(&mut request, hashes.sha256).await.map_err(Failure::Unsigned)?;
         let http = if is_work { self.http.with_idle_timeout_of_at_least(PATIENCE_WITH_WORK) } else { self.http.clone() };
@@ -111,11 +125,17 @@ impl Service {
                 let body = body.bytes().await.map_err(lost)?;
                 match Refusal::in_success(self.dialect, asked, head.status, &head.headers, &body).filter(|_| is_work) {
                     Some(refusal) => Err(Failure::Refused(Box::new(refusal))),
+                    // A copy that was not made would be the only copy of what is staged.
+                    None if is_copy && !says_copied(&body) => Err(Failure::Strange { what: asked.what().to_owned() }),
                     None => Ok(HttpResponse::from_parts(head, body.into())),
                 }
             }
             status if status.is_success() => Ok(HttpResponse::from_parts(head, passed_on(body))),
             StatusCode::NOT_MODIFIED => Ok(HttpResponse::from_parts(head, Bytes::new().into())),
+            StatusCode::NOT_FOUND if is_head && !has_a_services_id(&head.headers) => match original {
+                Some(request) => self.look_again(request, asked, hashes).await,
+                None => Err(Failure::Strange { what: asked.what().to_owned() }),
+            },
             _ => {
                 let body = if is_head { Bytes::new() } else { short_body(body).await };
                 Err(Failure::Refused(Box::new(self.refusal(asked, head.status, &head.headers, &body))))
@@ -127,8 +147,22 @@ impl Service {
 /// Whether the service may begin to answer before it knows how it ends: of copies, and of what puts parts together or deletes much.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
 fn is_work(request: &HttpRequest) -> bool {
-    let is_copy = ["x-amz-copy-source", "x-goog-copy-source"].iter().any(|name| request.headers().contains_key(*name));
-    is_copy || (request.method() == Method::POST && request.uri().query().is_some_and(|query| !query.starts_with("uploads")))
+    is_copy(request) || (request.method() == Method::POST && request.uri().query().is_some_and(|query| !query.starts_with("uploads")))
+}
+
+fn is_copy(request: &HttpRequest) -> bool {
+    ["x-amz-copy-source", "x-goog-copy-source"].iter().any(|name| request.headers().contains_key(*name))
+}
+
+/// Whether it is the answer to a copy: `CopyObjectResult`, or `CopyPartResult`.
+fn says_copied(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    text.contains("<CopyObjectResult") || text.contains("<CopyPartResult")
+}
+
+/// Whether an answer has what services of this kind call a request by.
+fn has_a_services_id(headers: &HeaderMap) -> bool {
+    ["x-amz-request-id", "x-amz-id-2", "x-guploader-uploadid"].iter().any(|name| headers.contains_key(*name))
 }
 
 fn passed_on(body: HttpBody) -> HttpResponseBody {

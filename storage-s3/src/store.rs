@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use http::Method;
 use md5::{Digest as _, Md5};
 use object_store::multipart::{MultipartStore, PartId};
@@ -27,6 +27,20 @@ use crate::requests::Requests;
 /// An error that says all there is to say.
 pub(crate) fn generic(error: registry_core::Error) -> Error {
     Error::Generic { store: "S3", source: Box::new(error) }
+}
+
+/// As the registry has it.
+pub(crate) fn known(error: Error) -> registry_core::Error {
+    let message = error.to_string();
+    let source = match error {
+        Error::Generic { source, .. }
+        | Error::NotFound { source, .. }
+        | Error::PermissionDenied { source, .. }
+        | Error::Unauthenticated { source, .. }
+        | Error::NotSupported { source } => source,
+        _ => return registry_core::Error::new(registry_core::ErrorKind::Unavailable, message),
+    };
+    source.downcast().map_or_else(|_| registry_core::Error::new(registry_core::ErrorKind::Unavailable, message), |error| *error)
 }
 
 /// A client of `object_store`'s.
@@ -185,7 +199,24 @@ impl ObjectStore for S3Store {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.client.delete_stream(locations).map_err(told).boxed()
+        let store = self.clone();
+        // One by one where they come so, as a blob does: that has an answer of its own.
+        let deleted = locations.ready_chunks(1000).then(move |paths| {
+            let store = store.clone();
+            async move {
+                match <[_; 1]>::try_from(paths) {
+                    Ok([path]) => match path {
+                        Ok(path) => {
+                            let deleted = store.requests.delete(&path).await.map_err(told);
+                            stream::iter(vec![deleted.map(|()| path)]).boxed()
+                        }
+                        Err(error) => stream::iter(vec![Err(error)]).boxed(),
+                    },
+                    Err(paths) => store.client.delete_stream(stream::iter(paths).boxed()).map_err(told).boxed(),
+                }
+            }
+        });
+        deleted.flatten().boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -66,6 +66,12 @@ impl<'a> Call<'a> {
         Self::new(method, Target::Object(path.as_ref()))
     }
 
+    /// Whether it deletes objects: by itself, or many at once. Such a request is not sent again: one whose answer was lost may yet be on its way, and what is written
+    /// after a second one was answered would be deleted by the first.
+    fn is_delete(&self) -> bool {
+        self.method == Method::DELETE || self.query.iter().any(|(name, _)| *name == "bulk-delete")
+    }
+
     #[must_use]
     pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name, value.into()));
@@ -155,7 +161,7 @@ impl Client {
         loop {
             match self.try_once(call, &mut tries).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => self.pause(failure, &mut tries).await?,
+                Err(failure) => self.pause(call, failure, &mut tries).await?,
             }
         }
     }
@@ -174,7 +180,7 @@ impl Client {
             };
             match fetched {
                 Ok(fetched) => return Ok(fetched),
-                Err(failure) => self.pause(failure, &mut tries).await?,
+                Err(failure) => self.pause(call, failure, &mut tries).await?,
             }
         }
     }
@@ -186,7 +192,7 @@ impl Client {
     }
 
     /// Waits until it may be tried again; the failure, if that is no use.
-    async fn pause(&self, mut failure: Failure, tries: &mut Tries) -> Result<(), Failure> {
+    async fn pause(&self, call: &Call<'_>, mut failure: Failure, tries: &mut Tries) -> Result<(), Failure> {
         // A token may have been revoked. If a new one is refused too, it is no use.
         if failure.status == Some(StatusCode::UNAUTHORIZED)
             && !tries.was_refused
@@ -200,7 +206,8 @@ impl Client {
                 Err(no_token) => failure = no_token,
             }
         }
-        let pause = self.patience.pause(tries.began, tries.failed, failure.error.retry_after()).filter(|_| failure.is_passing());
+        let may_help = failure.is_passing() && !call.is_delete();
+        let pause = self.patience.pause(tries.began, tries.failed, failure.error.retry_after()).filter(|_| may_help);
         let Some(pause) = pause else { return Err(failure) };
         tries.failed += 1;
         tracing::debug!(error = %failure.error, ?pause, "a request to Swift is sent again");

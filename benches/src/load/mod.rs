@@ -21,13 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use benches::push::REPOSITORY;
+
 use crate::Result;
 use crate::client::Connection;
 use crate::server::Server;
 use crate::usage::Cpu;
-
-/// The repository that everything is pushed to; two segments, as most are.
-pub(crate) const REPOSITORY: &str = "bench/app";
 
 /// The size of a large blob, in bytes.
 pub(crate) const LARGE: u64 = 64 << 20;

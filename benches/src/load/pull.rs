@@ -16,7 +16,7 @@ impl Pull {
     /// Pushes the blob, and pulls it once to see that its bytes are right: later pulls only count them.
     pub(crate) async fn prepare(server: &Server, content: &Content) -> Result<Self> {
         let mut connection = Connection::open(server.address).await?;
-        super::push::push(&mut connection, content, 0).await?;
+        benches::push::push(&mut connection, content, 0).await?;
         let expected = content.digest(0);
         let target = format!("/v2/{REPOSITORY}/blobs/{expected}");
         let head = connection.send("GET", &target, "", Body::None).await?;

@@ -1,7 +1,8 @@
 //! Pushes of small blobs: POST, then one PUT with the bytes, as buildkit, oras and crane do.
 
+use benches::push::{begin, finishing};
+
 use super::Load;
-use super::push::{begin, finishing};
 use crate::Result;
 use crate::client::{Body, Connection};
 use crate::content::Content;

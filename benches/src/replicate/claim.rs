@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use benches::measure::{Result, Spread};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use registry_core::Digest;
 use replication::PlacementLedger;
@@ -10,7 +11,6 @@ use replication::ZoneId;
 use replication::ledger::{Claim, Commit, Outcome, ZoneRecord};
 
 use crate::Arguments;
-use crate::measure::{Result, Spread};
 use crate::world::World;
 
 /// Claims that are timed at each size.

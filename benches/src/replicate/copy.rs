@@ -3,11 +3,11 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use benches::measure::{Result, Spread, forget_peak, peak};
 use registry_core::BlobStore as _;
 use registry_core::blob::WriteOptions;
 
 use crate::Arguments;
-use crate::measure::{Result, Spread, forget_peak, peak};
 use crate::world::{Content, World};
 
 /// The pipe that it is compared with: it reads, hashes and writes, each in a process of its own.

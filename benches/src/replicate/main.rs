@@ -10,15 +10,12 @@
 mod claim;
 mod copy;
 mod many;
-#[path = "../measure.rs"]
-mod measure;
 mod world;
 
 use std::path::PathBuf;
 
+use benches::measure::Result;
 use clap::{Parser, ValueEnum};
-
-use crate::measure::Result;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,12 +3,12 @@
 use std::process::Stdio;
 use std::time::Instant;
 
+use benches::measure::{Result, Spread};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use registry_core::BlobStore as _;
 use registry_core::blob::WriteOptions;
 
 use crate::Arguments;
-use crate::measure::{Result, Spread};
 use crate::world::{Content, World};
 
 const SMALL: u64 = 1_000;

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use benches::measure::Result;
 use metadata_sql::{SqlMetadataStore, SqliteOptions};
 use registry_core::{BlobStore, Digest, Hasher};
 use replication::{Closest, Options, PlacementLedger, ReplicatedStore, Zone};
 use storage_fs::FsBlobStore;
-
-use crate::measure::Result;
 
 /// Two directories and a ledger on SQLite, gone when dropped.
 pub(crate) struct World {

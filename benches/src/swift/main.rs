@@ -7,17 +7,15 @@
 //! scripts/bench swift            # builds, starts Swift and Keystone if need be, prints the tables
 //! ```
 
-#[path = "../measure.rs"]
-mod measure;
 mod memory;
 mod service;
 mod transfer;
 
 use std::path::PathBuf;
 
+use benches::measure::Result;
 use clap::{Parser, ValueEnum};
 
-use crate::measure::Result;
 use crate::service::Service;
 
 /// What to measure.
@@ -25,7 +23,7 @@ use crate::service::Service;
 enum Kind {
     /// A blob there and back, against `curl`.
     Transfer,
-    /// Memory while a small and a large blob are uploaded.
+    /// Memory while a small and a large blob are sent and read.
     Memory,
 }
 

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use benches::measure::Result;
 use storage_swift::{Secret, SwiftBlobStore, SwiftBuilder, SwiftConfig};
 use tokio::io::AsyncWriteExt as _;
-
-use crate::measure::Result;
 
 /// The container, and a token for it.
 pub(crate) struct Service {

@@ -29,6 +29,9 @@ pub struct HttpSettings {
     pub user_agent: &'static str,
 }
 
+/// Where machines in clouds ask who they are.
+const METADATA: &str = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal,localhost,127.0.0.1";
+
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
@@ -67,7 +70,8 @@ impl HttpSettings {
             options = certificates.into_iter().fold(options, ClientOptions::with_root_certificate);
         }
         if let Some(proxy) = secret(&self.proxy) {
-            options = options.with_proxy_url(proxy.reveal());
+            // A machine's own metadata are not behind it.
+            options = options.with_proxy_url(proxy.reveal()).with_proxy_excludes(METADATA);
         }
         Ok(options)
     }
@@ -76,6 +80,8 @@ impl HttpSettings {
     pub fn client(&self) -> Result<Http, ConfigError> {
         let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
+            // Of HTTP/2 all requests would share one connection and its window: a few slow readers would stop everybody.
+            .http1_only()
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(64)

@@ -37,7 +37,9 @@ pub(crate) async fn tls_before(url: &str, ca: &Ca, certificate: CertificateParam
     let key = KeyPair::generate().unwrap();
     let chain = vec![certificate.signed_by(&key, ca).unwrap().der().clone()];
     let config = ServerConfig::builder().with_no_client_auth();
-    let config = config.with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap();
+    let mut config = config.with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap();
+    // It would speak HTTP/2 too, which no client of ours asks for: what is behind it does not.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let target = url.split('/').nth(2).unwrap().to_owned();
     let port = listen({

@@ -154,6 +154,11 @@ async fn an_error_after_200_is_an_error() {
         store.copy(&path, &to).await.unwrap();
         assert_eq!(proxy.seen().iter().filter(|seen| is_copy(seen)).count(), 2);
         store.delete(&to).await.unwrap();
+        // So is what says nothing of a copy.
+        proxy.plan(first(1, is_copy, late("")));
+        store.copy(&path, &to).await.unwrap();
+        assert_eq!(proxy.seen().iter().filter(|seen| is_copy(seen)).count(), 2);
+        store.delete(&to).await.unwrap();
         proxy.plan(first(1, is_copy, late("  \n<Error><Code>AccessDenied</Code></Error>")));
         store.copy(&path, &to).await.unwrap_err();
         assert!(matches!(store.head(&to).await, Err(Error::NotFound { .. })), "it was not copied");
@@ -367,4 +372,62 @@ async fn checksums_are_sent_and_compared_where_the_dialect_has_them() {
             assert_eq!(proxy.seen().iter().filter(|seen| seen.method == "PUT").count(), 2, "it was refused, and sent again");
         }
     }
+}
+
+/// A gateway in front of the service that has lost its way to it says 404 too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_404_that_is_not_the_services_is_not_taken_for_a_missing_blob() {
+    for place in service::places() {
+        let (proxy, through) = place.proxied().await;
+        let store = through.builder().with_retries(0, std::time::Duration::ZERO).build_blob_store().await.unwrap();
+        let (digest, bytes) = content(1, 100);
+        store.put_bytes(&digest, bytes.clone()).await.unwrap();
+        proxy.plan(|_| Fault::Answer("404 Not Found\r\nContent-Type: text/plain", "404 page not found"));
+        let outcomes =
+            [store.read_all(&digest).await.map(drop), store.put_bytes(&digest, bytes.clone()).await.map(drop), store.delete(&digest).await];
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        // An answer to HEAD has no body.
+        proxy.plan(|seen| {
+            let body = if seen.method == "HEAD" { "" } else { "404 page not found" };
+            Fault::Answer("404 Not Found", body)
+        });
+        assert_eq!(store.stat(&digest).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        proxy.plan(|_| Fault::None);
+        assert!(store.read_all(&digest).await.unwrap() == bytes);
+        assert_eq!(store.stat(&content(2, 1).0).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+/// Cloudflare's R2 wants parts of one length, which several pieces have not: they are read and written.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_a_service_does_not_put_together_are_read_and_written() {
+    for place in service::places() {
+        let (proxy, mut through) = place.proxied().await;
+        through.dialect.copy_limit = 6 << 20;
+        let store = through.open().await;
+        let refused = Fault::Answer("400 Bad Request", "<Error><Code>InvalidPart</Code></Error>");
+        proxy.plan(first(1, |seen| is_complete(seen) && seen.target.contains("/blobs/"), refused));
+        let (digest, bytes) = content(21, 12 << 20);
+        let mut upload = store.begin(registry_core::blob::WriteOptions::default()).await.unwrap();
+        upload.write(bytes.clone()).await.unwrap();
+        upload.commit(&digest).await.unwrap();
+        assert!(store.read_all(&digest).await.unwrap() == bytes);
+        assert!(through.nothing_is_open().await);
+    }
+}
+
+/// Amazon says 200, and of each object that it did not delete that it did not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_deleted_among_many_is_told_of() {
+    let Some(place) = service::seaweedfs() else { return };
+    place.open().await;
+    let (proxy, through) = place.proxied().await;
+    let store = through.objects();
+    let denied = "<DeleteResult><Error><Key>a</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error></DeleteResult>";
+    proxy.plan(move |_| Fault::Answer("200 OK", denied));
+    let paths = stream::iter([Ok(place.path("a")), Ok(place.path("b"))]).boxed();
+    let error = store.delete_stream(paths).try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(matches!(error, Error::PermissionDenied { .. }) && error.to_string().contains("s3:DeleteObject"), "{error}");
 }

@@ -4,12 +4,15 @@ mod blobs;
 mod dialects;
 mod faults;
 mod kill;
+#[path = "../../../storage-object/tests/support/killing.rs"]
+mod killing;
 mod objects;
 #[path = "../../../storage-object/tests/support/proxy.rs"]
 #[allow(dead_code, reason = "what other crates need of it")]
 mod proxy;
 mod refusals;
 mod service;
+#[path = "../../../storage-object/tests/support/stalls.rs"]
 mod stalls;
 mod tls;
 #[path = "../../../storage-object/tests/support/tls_front.rs"]

@@ -1,5 +1,7 @@
 //! The services that `scripts/services/seaweedfs` and `scripts/services/rgw` start.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectStore as _;
@@ -10,6 +12,7 @@ use storage_object::{ListMultiparts as _, ObjectBlobStore, OpenMultipart};
 use storage_s3::{Dialect, S3Builder, S3Config, S3Store, Secret};
 
 use crate::proxy::Proxy;
+use crate::whole::Blob;
 
 /// S3's smallest part.
 pub(crate) const PART: usize = 5 << 20;
@@ -55,6 +58,11 @@ pub(crate) fn radosgw() -> Option<Place> {
     place("REGISTRY_TEST_RGW_S3_ENDPOINT", "REGISTRY_TEST_RGW_ACCESS_KEY", "REGISTRY_TEST_RGW_SECRET_KEY")
 }
 
+/// Where the tests of stalls run.
+pub(crate) async fn stalling() -> Option<Place> {
+    seaweedfs()
+}
+
 /// Each of the services that are there.
 pub(crate) fn places() -> Vec<Place> {
     [seaweedfs(), radosgw()].into_iter().flatten().collect()
@@ -83,6 +91,16 @@ impl Place {
 
     pub(crate) async fn open(&self) -> ObjectBlobStore {
         self.builder().build_blob_store().await.unwrap()
+    }
+
+    pub(crate) async fn open_with(&self, part: u64, idle: Duration, retries: u32) -> ObjectBlobStore {
+        let builder = self.builder().with_part_size(part).with_idle_timeout(idle).with_retries(retries, Duration::from_secs(20));
+        builder.build_blob_store().await.unwrap()
+    }
+
+    /// See [`Blob::check`].
+    pub(crate) async fn check(&self, blob: &Blob) -> bool {
+        blob.check(&self.open().await, self).await
     }
 
     pub(crate) fn objects(&self) -> S3Store {
@@ -122,7 +140,7 @@ impl Place {
             if self.multiparts().await.is_empty() {
                 return true;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         false
     }

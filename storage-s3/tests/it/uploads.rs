@@ -136,9 +136,19 @@ async fn multipart_uploads_that_a_killed_process_left_are_found_with_their_sizes
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         assert_eq!(sizes, [10 << 20, 10 << 20], "what is full is sent");
-        // What is written to is not abandoned, whenever it was begun.
-        let begun = Timestamp::from_millis(SystemClock.now().as_millis() - 60_000);
-        assert!(store.uploads(begun).try_collect::<Vec<_>>().await.unwrap().is_empty());
+        // What is written to is not abandoned, whenever it was begun. (Servers here tell whole seconds.)
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        let later = SystemClock.now();
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        write(&mut *staged, &bytes).await;
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let is_staged = |upload: &registry_core::blob::PendingUpload| !upload.id.contains('.');
+        while store.uploads(later).try_collect::<Vec<_>>().await.unwrap().iter().any(is_staged) {
+            assert!(std::time::Instant::now() < deadline, "its last parts came later");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let left: Vec<_> = store.uploads(later).try_collect().await.unwrap();
+        assert_eq!(left.len(), 1, "the other is");
         put.abort();
         // As if it had been killed: its destructor is not run.
         std::mem::forget(staged);

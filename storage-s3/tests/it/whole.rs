@@ -19,6 +19,11 @@ impl Blob {
         Self { digest, bytes }
     }
 
+    /// One that is put in one request, if parts are large.
+    pub(crate) fn of_one_object(seed: u64, len: usize) -> Self {
+        Self::new(seed, len)
+    }
+
     /// It is there and right, or not there.
     pub(crate) async fn is_whole(&self, store: &ObjectBlobStore) -> bool {
         match store.read_all(&self.digest).await {

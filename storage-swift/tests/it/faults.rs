@@ -188,7 +188,7 @@ async fn a_list_that_is_cut_once_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delete_each_of_whose_requests_is_cut_once_leaves_nothing() {
+async fn a_delete_of_which_each_request_is_cut_once_leaves_nothing_when_it_is_repeated() {
     let Some(config) = service::small() else { return };
     let config = logged_in(config).await;
     let rounds = stream::iter(cuts_in_a_body()).map(|(_, cut)| {
@@ -199,9 +199,14 @@ async fn a_delete_each_of_whose_requests_is_cut_once_leaves_nothing() {
             store.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
             let seen = Mutex::new(BTreeSet::new());
             proxy.plan(move |request| if seen.lock().unwrap().insert(request.method.clone()) { cut.clone() } else { Fault::None });
-            store.delete(&blob.digest).await.unwrap();
+            // What deletes is not sent again by itself: one whose answer was lost may yet be on its way.
+            while let Err(error) = store.delete(&blob.digest).await {
+                assert!(error.is_retryable(), "{error}");
+            }
             let methods: BTreeSet<_> = proxy.seen().into_iter().map(|seen| seen.method).collect();
-            assert_eq!(methods.iter().map(String::as_str).collect::<Vec<_>>(), ["DELETE", "GET", "HEAD", "POST"]);
+            assert!(["DELETE", "HEAD"].iter().all(|method| methods.contains(*method)), "{methods:?}");
+            proxy.plan(|_| Fault::None);
+            service::clean_up(&store).await;
             blob.is_alone(&config, false).await;
         }
     });

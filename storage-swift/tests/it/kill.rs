@@ -1,17 +1,14 @@
 //! A process that uploads is killed at each of its requests that change anything: before and after those that only look, nothing is different.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
-use futures_util::future::join_all;
 use registry_core::blob::{ResumeOptions, WriteOptions};
 use registry_core::{BlobStore as _, BlobStoreExt as _};
 use storage_swift::{Secret, SwiftBlobStore, SwiftConfig};
 
-use crate::proxy::{At, Fault, Seen};
+use crate::killing::{self, DONE, When, all_of};
+use crate::proxy::Seen;
 use crate::service::{before, builder, elsewhere, logged_in, small};
 use crate::whole::Blob;
 
@@ -51,7 +48,7 @@ async fn child() {
         upload.commit(&blob.digest).await.unwrap();
     }
     let mut out = std::io::stdout().lock();
-    out.write_all(b"#done\n").unwrap();
+    writeln!(out, "{DONE}").unwrap();
     out.flush().unwrap();
 }
 
@@ -63,82 +60,22 @@ fn start(how: &str, through: &SwiftConfig) -> Child {
     command.stdout(Stdio::piped()).spawn().unwrap()
 }
 
-#[derive(Clone, Copy, Debug)]
-enum When {
-    /// Before the request is passed on.
-    Asked,
-    /// When the service has done it, before it is told.
-    Answered,
-}
-
-fn changes_something(seen: &Seen) -> bool {
-    !["GET", "HEAD"].contains(&seen.method.as_str())
-}
-
-/// Kills the process at its `nth` such request, and sees to it that nothing is torn. The request; `None` if it had come to its end before.
+/// Kills the process at its `nth` request that changes anything, and sees to it that nothing is torn.
 async fn kill_at(nth: usize, when: When, how: &str, config: SwiftConfig) -> Option<Seen> {
     let (store, blob) = (open(&config).await, blob());
     let (proxy, through) = before(&config).await;
-    let process = Arc::new(Mutex::new(None::<Child>));
-    let kill = {
-        let process = Arc::clone(&process);
-        Arc::new(move || process.lock().unwrap().as_mut().unwrap().kill().unwrap())
-    };
-    let changes = AtomicUsize::new(0);
-    proxy.plan(move |seen| match when {
-        _ if !changes_something(seen) || changes.fetch_add(1, Ordering::Relaxed) + 1 != nth => Fault::None,
-        When::Asked => {
-            kill();
-            Fault::CutRequest(At::Byte(0))
-        }
-        When::Answered => Fault::Instead(Arc::clone(&kill) as _),
-    });
-    let mut out = {
-        let mut process = process.lock().unwrap();
-        let mut child = start(how, &through);
-        let out = child.stdout.take().unwrap();
-        *process = Some(child);
-        out
-    };
-    let said = tokio::task::spawn_blocking(move || {
-        let mut said = String::new();
-        out.read_to_string(&mut said).map(|_| said).unwrap()
-    });
-    let is_done = said.await.unwrap().contains("#done");
-    let status = process.lock().unwrap().as_mut().unwrap().wait().unwrap();
-    // What it had sent in full is still done.
-    proxy.quiet().await;
-    let killed_at = proxy.seen().into_iter().filter(changes_something).nth(nth - 1);
-    assert_eq!(status.signal(), killed_at.as_ref().map(|_| 9), "{how}, {nth}, {when:?}");
-    assert!(killed_at.is_some() || is_done, "who is not killed comes to its end: {status:?}");
+    let (killed_at, is_done) = killing::kill_at(nth, when, &proxy, || start(how, &through)).await;
     let is_whole = blob.check(&store, &config).await;
     assert!(is_whole || !is_done, "{how}, {nth}, {when:?}: the commit was reported");
     killed_at
 }
 
-/// Kills it at all of its requests. Returns those.
-async fn kill_at_each(how: &str, when: When) -> Vec<String> {
-    let Some(config) = small() else { return Vec::new() };
+/// Kills it at all of its requests, and sees to it that these steps are among them.
+async fn kill_at_each(how: &str, when: When, steps: &[&[&str]]) {
+    let Some(config) = small() else { return };
     let config = logged_in(config).await;
-    let mut killed = Vec::new();
-    for batch in 0.. {
-        let rounds = (1..=4).map(|n| kill_at(batch * 4 + n, when, how, elsewhere(&config)));
-        let seen: Vec<_> = join_all(rounds).await;
-        let survived = seen.iter().any(Option::is_none);
-        killed.extend(seen.into_iter().flatten().map(|seen| format!("{} {}", seen.method, seen.target)));
-        if survived {
-            break;
-        }
-    }
-    killed
-}
-
-/// Among the requests is each of these steps.
-fn all_of(killed: &[String], steps: &[&[&str]]) {
-    for step in steps {
-        let is_step = |request: &&String| step.iter().all(|part| request.contains(part));
-        assert!(killed.is_empty() || killed.iter().any(|request| is_step(&request)), "{step:?} is not among {killed:#?}");
-    }
+    let killed = killing::kill_at_each(|nth| kill_at(nth, when, how, elsewhere(&config))).await;
+    all_of(&killed, steps);
 }
 
 const SEGMENT: &[&str] = &["PUT ", "/_segments/", "-0000"];
@@ -147,19 +84,15 @@ const MANIFEST: &[&str] = &["PUT ", "/blobs/", "multipart-manifest=put"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_that_is_killed_at_any_request_leaves_nothing_or_all() {
-    let (asked, answered) = tokio::join!(kill_at_each("put", When::Asked), kill_at_each("put", When::Answered));
-    for killed in [asked, answered] {
-        all_of(&killed, &[SEGMENT, MARKER, MANIFEST]);
-    }
+    let steps = [SEGMENT, MARKER, MANIFEST];
+    tokio::join!(kill_at_each("put", When::Asked, &steps), kill_at_each("put", When::Answered, &steps));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_killed_at_any_request_leaves_nothing_or_all() {
-    let (asked, answered) = tokio::join!(kill_at_each("commit", When::Asked), kill_at_each("commit", When::Answered));
-    for killed in [asked, answered] {
-        // Those of who began it, and of who took it up.
-        let (first, second) = (&["PUT ", "/_segments/", "/1-0000"], &["PUT ", "/_segments/", "/2-0000"]);
-        let (writer, tidied) = (&["PUT ", "/_writer"], &["DELETE ", "/_segments/"]);
-        all_of(&killed, &[first, second, writer, MARKER, MANIFEST, tidied]);
-    }
+    // Those of who began it, and of who took it up.
+    let (first, second): (&[_], &[_]) = (&["PUT ", "/_segments/", "/1-0000"], &["PUT ", "/_segments/", "/2-0000"]);
+    let (writer, tidied): (&[_], &[_]) = (&["PUT ", "/_writer"], &["DELETE ", "/_segments/"]);
+    let steps = [first, second, writer, MARKER, MANIFEST, tidied];
+    tokio::join!(kill_at_each("commit", When::Asked, &steps), kill_at_each("commit", When::Answered, &steps));
 }

@@ -3,6 +3,8 @@
 mod blobs;
 mod faults;
 mod kill;
+#[path = "../../../storage-object/tests/support/killing.rs"]
+mod killing;
 mod logging_in;
 mod objects;
 #[path = "../../../storage-object/tests/support/proxy.rs"]
@@ -11,6 +13,7 @@ mod proxy;
 mod refusals;
 mod service;
 mod small_region;
+#[path = "../../../storage-object/tests/support/stalls.rs"]
 mod stalls;
 mod tls;
 #[path = "../../../storage-object/tests/support/tls_front.rs"]

@@ -1,6 +1,7 @@
 //! The services that `scripts/services/swift` and `scripts/services/rgw` start.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -11,6 +12,7 @@ use registry_core::{BlobStore as _, Digest, Timestamp};
 use storage_swift::{Secret, SwiftBlobStore, SwiftBuilder, SwiftConfig};
 
 use crate::proxy::Proxy;
+use crate::whole::Blob;
 
 /// A variable of a service; without it a test is skipped, or fails where services are required.
 fn variable(name: &str) -> Option<String> {
@@ -159,4 +161,32 @@ pub(crate) fn elsewhere(config: &SwiftConfig) -> SwiftConfig {
     let mut config = config.clone();
     config.container = new_container();
     config
+}
+
+/// Where the tests of stalls run.
+pub(crate) struct Place(SwiftConfig);
+
+pub(crate) async fn stalling() -> Option<Place> {
+    Some(Place(logged_in(keystone()?).await))
+}
+
+impl Place {
+    pub(crate) fn elsewhere(&self) -> Self {
+        Self(elsewhere(&self.0))
+    }
+
+    pub(crate) async fn proxied(&self) -> (Proxy, Self) {
+        let (proxy, through) = before(&self.0).await;
+        (proxy, Self(through))
+    }
+
+    pub(crate) async fn open_with(&self, segment: u64, idle: Duration, retries: u32) -> SwiftBlobStore {
+        let builder = builder(&self.0).with_segment_size(segment).with_idle_timeout(idle).with_retries(retries, Duration::from_secs(20));
+        builder.build_blob_store().await.unwrap()
+    }
+
+    /// See [`Blob::check`].
+    pub(crate) async fn check(&self, blob: &Blob) -> bool {
+        blob.check(&self.open_with(64 << 20, Duration::from_secs(30), 5).await, &self.0).await
+    }
 }

@@ -19,6 +19,11 @@ impl Blob {
         Self { digest, bytes, segments }
     }
 
+    /// One that is put in one request, if segments are large.
+    pub(crate) fn of_one_object(seed: u64, len: usize) -> Self {
+        Self::new(seed, len, 0)
+    }
+
     /// It is there and right, or not there.
     pub(crate) async fn is_whole(&self, store: &SwiftBlobStore) -> bool {
         match store.read_all(&self.digest).await {

@@ -1,29 +1,32 @@
-//! A service that stops in the middle, and one that is only slow.
+//! A service that stops in the middle, and one that is only slow. For the tests of each crate that speaks HTTP to one; what it is, its `service` tells.
 
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use registry_core::{BlobStoreExt as _, ErrorKind, Result};
-use storage_object::ObjectBlobStore;
+use registry_core::{BlobStore, BlobStoreExt as _, ErrorKind, Result};
 
 use crate::proxy::{At, Fault, Seen, first};
-use crate::service::{self, Place};
+use crate::service::{Place, stalling};
 use crate::whole::Blob;
 
 const IDLE: Duration = Duration::from_secs(1);
 
-async fn patient(place: &Place) -> ObjectBlobStore {
-    place.builder().with_part_size(64 << 20).build_blob_store().await.unwrap()
+/// In parts of 64 MiB, so that each blob here is one request.
+async fn open(place: &Place, idle: Duration, retries: u32) -> impl BlobStore + use<> {
+    place.open_with(64 << 20, idle, retries).await
 }
 
-async fn impatient(place: &Place) -> ObjectBlobStore {
-    let builder = place.builder().with_part_size(64 << 20).with_idle_timeout(IDLE).with_retries(1, Duration::from_secs(20));
-    builder.build_blob_store().await.unwrap()
+async fn patient(place: &Place) -> impl BlobStore + use<> {
+    open(place, Duration::from_secs(30), 5).await
+}
+
+async fn impatient(place: &Place) -> impl BlobStore + use<> {
+    open(place, IDLE, 1).await
 }
 
 /// Too much for what lies between a client and a service that takes nothing in: the kernel has up to 4 MiB of what was sent.
 fn blob(seed: u64) -> Blob {
-    Blob::new(seed, 12 << 20)
+    Blob::of_one_object(seed, 12 << 20)
 }
 
 async fn within_a_minute<T>(what: impl Future<Output = T>) -> T {
@@ -37,12 +40,13 @@ fn is_too_late<T: std::fmt::Debug>(outcome: Result<T>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_takes_no_more_in_or_does_not_answer_is_given_up_and_tried_again() {
-    let Some(place) = service::seaweedfs() else { return };
+    let Some(place) = stalling().await else { return };
     let stalls = [Fault::StallRequest(At::Byte(0)), Fault::StallRequest(At::MiddleOfBody), Fault::StallAnswer(At::Byte(0))];
     let rounds = stalls.into_iter().enumerate().map(|(n, stall)| {
         let (place, blob) = (place.elsewhere(), blob(20 + n as u64));
         async move {
-            let healthy = patient(&place).await;
+            // Makes what is not there yet.
+            drop(patient(&place).await);
             let (mut proxy, through) = place.proxied().await;
             let store = impatient(&through).await;
             let is_put = |seen: &Seen| seen.method == "PUT";
@@ -52,7 +56,7 @@ async fn a_service_that_takes_no_more_in_or_does_not_answer_is_given_up_and_trie
             proxy.plan(first(1, is_put, stall));
             within_a_minute(store.put_bytes(&blob.digest, blob.bytes.clone())).await.unwrap();
             proxy.down().await;
-            assert!(blob.check(&healthy, &place).await);
+            assert!(place.check(&blob).await);
         }
     });
     futures_util::future::join_all(rounds).await;
@@ -60,7 +64,7 @@ async fn a_service_that_takes_no_more_in_or_does_not_answer_is_given_up_and_trie
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_stalls_goes_on_where_it_was_or_ends() {
-    let Some(place) = service::seaweedfs() else { return };
+    let Some(place) = stalling().await else { return };
     let blob = blob(30);
     patient(&place).await.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
     let stalls = [Fault::StallAnswer(At::Byte(0)), Fault::StallAnswer(At::EndOfHead(0)), Fault::StallAnswer(At::MiddleOfBody)];
@@ -84,14 +88,13 @@ async fn a_read_that_stalls_goes_on_where_it_was_or_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_moves_is_not_given_up_however_long_it_takes() {
-    let Some(place) = service::seaweedfs() else { return };
+    let Some(place) = stalling().await else { return };
     let (proxy, through) = place.proxied().await;
     let idle = Duration::from_secs(2);
-    let builder = through.builder().with_part_size(64 << 20).with_idle_timeout(idle).with_retries(0, Duration::ZERO);
-    let store = builder.build_blob_store().await.unwrap();
+    let store = open(&through, idle, 0).await;
     // 10 MB/s: what the kernel has taken in is under way for less than half a second.
     proxy.plan(|_| Fault::Slow(512 << 10));
-    let blob = Blob::new(31, 48 << 20);
+    let blob = Blob::of_one_object(31, 48 << 20);
     let began = Instant::now();
     store.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
     let put = began.elapsed();
@@ -103,14 +106,13 @@ async fn what_moves_is_not_given_up_however_long_it_takes() {
 /// Who reads takes longer over each piece than nothing may move, and the connection breaks after each megabyte: no budget is used up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_is_not_cut_off_and_a_long_read_goes_on_however_often_it_breaks() {
-    let Some(place) = service::seaweedfs() else { return };
+    let Some(place) = stalling().await else { return };
     let blob = blob(32);
     patient(&place).await.put_bytes(&blob.digest, blob.bytes.clone()).await.unwrap();
     let (proxy, through) = place.proxied().await;
-    let builder = through.builder().with_idle_timeout(IDLE).with_retries(0, Duration::ZERO);
-    let store = builder.build_blob_store().await.unwrap();
+    let store = open(&through, IDLE, 0).await;
     proxy.plan(|_| Fault::None);
-    let mut reader = registry_core::BlobStore::read(&store, &blob.digest, Default::default()).await.unwrap();
+    let mut reader = store.read(&blob.digest, Default::default()).await.unwrap();
     let mut found = Vec::new();
     let mut pauses = 0;
     while let Some(chunk) = reader.stream.next().await {
