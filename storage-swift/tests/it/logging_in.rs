@@ -126,11 +126,20 @@ async fn application_credential(config: &SwiftConfig) -> (String, String, String
     let user = about["token"]["user"]["id"].as_str().unwrap();
     let name = service::new_container();
     let wanted = json!({ "application_credential": { "name": name } });
-    let request = reqwest::Client::new().post(format!("{url}/users/{user}/application_credentials")).header("X-Auth-Token", token);
-    let answer = request.header("Content-Type", "application/json").body(wanted.to_string()).send().await.unwrap();
-    let made: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-    let made = |key: &str| made["application_credential"][key].as_str().unwrap().to_owned();
-    (made("id"), name, made("secret"))
+    for _ in 0..10 {
+        let request = reqwest::Client::new().post(format!("{url}/users/{user}/application_credentials")).header("X-Auth-Token", &token);
+        let answer = request.header("Content-Type", "application/json").body(wanted.to_string()).send().await.unwrap();
+        let (status, made) = (answer.status(), answer.bytes().await.unwrap());
+        let made: serde_json::Value = serde_json::from_slice(&made).unwrap_or_default();
+        let of = |key: &str| made["application_credential"][key].as_str().map(ToOwned::to_owned);
+        if let Some((id, secret)) = of("id").zip(of("secret")) {
+            return (id, name, secret);
+        }
+        // Its database is a file, which others are writing to.
+        eprintln!("Keystone makes no application credential: {status}: {made}");
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    panic!("Keystone makes no application credential")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
+use registry_core::{BlobStoreExt as _, ErrorKind};
 use tokio::sync::Barrier;
 
 use crate::proxy::{Fault, Proxy, Seen, first};
@@ -42,7 +42,6 @@ async fn a_storm_of_refusals_is_sat_out_and_nobody_comes_back_earlier_than_asked
             let (digest, bytes) = content(40 + n, 1000);
             store.put_bytes(&digest, bytes.clone()).await.unwrap();
             assert_eq!(store.read_all(&digest).await.unwrap(), bytes);
-            store.delete(&digest).await.unwrap();
         }
     });
     join_all(all).await;
@@ -50,7 +49,7 @@ async fn a_storm_of_refusals_is_sat_out_and_nobody_comes_back_earlier_than_asked
     for seen in proxy.seen() {
         came.entry(what(&seen)).or_default().push(seen.at);
     }
-    assert_eq!(came.len(), 20, "five times PUT, GET, HEAD and DELETE");
+    assert_eq!(came.len(), 10, "five times PUT and GET");
     for (what, came) in came {
         assert_eq!(came.len(), 5, "{what}");
         for (pair, (_, asked)) in came.windows(2).zip(NOT_NOW) {
