@@ -125,7 +125,8 @@ async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, si
                 return Err(error);
             }
         };
-        if let Err(error) = member.ask_within(options.stall_timeout, options, upload.write(chunk)).await {
+        // A store that sends several parts at a time has none of them done for long, if its line is slow; that it stands still, it finds out itself.
+        if let Err(error) = member.ask_within(options.commit_timeout, options, upload.write(chunk)).await {
             // Without a note of where it is, nobody will go on from what was written; if the zone is full, it is in the way.
             return if noted == 0 { abandon(cluster, member, upload, error).await } else { Err(error) };
         }
