@@ -6,7 +6,8 @@ use std::time::Duration;
 use object_store::gcp::{GcpCredentialProvider, GcpSigningCredentialProvider, GoogleCloudStorageBuilder};
 use registry_core::Result;
 use storage_object::http::HttpSettings;
-use storage_object::{Budget, ConfigError, ObjectBlobStore, given, secret};
+use storage_object::settings::{given, secret};
+use storage_object::{Budget, ConfigError, ObjectBlobStore};
 use storage_s3::{Dialect, S3Builder, S3Config};
 
 use crate::bearer::Bearer;
@@ -20,6 +21,14 @@ pub struct GcsBuilder {
     config: GcsConfig,
     /// All that is the same as for S3.
     like_s3: S3Builder,
+}
+
+/// Who one is.
+enum Who {
+    /// One with interoperability keys.
+    HasKeys,
+    /// One who is given tokens, and whose URLs are signed.
+    HasTokens(GcpCredentialProvider, GcpSigningCredentialProvider),
 }
 
 impl GcsBuilder {
@@ -88,15 +97,7 @@ impl GcsBuilder {
 
     /// Looks through the configuration, and reads the files that it names; asks nothing of the service.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check_path(&self.config.storage_path)?;
-        if self.has_keys()? {
-            return self.like_s3.build().map(drop);
-        }
-        // Whoever one is, the bucket and the address are to make sense.
-        let mut anybody = like_s3(&self.config);
-        (anybody.access_key, anybody.secret_key) = (Some("x".to_owned()), Some("x".into()));
-        S3Builder::new(anybody).with_dialect(Dialect::google()).build()?;
-        self.credentials().map(drop)
+        self.who().map(drop)
     }
 
     /// The bucket as a blob store; looks whether the bucket is there.
@@ -104,11 +105,10 @@ impl GcsBuilder {
     /// The error's message says in plain words what is wrong and which setting to change. [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput) if that is
     /// the configuration's fault for sure.
     pub async fn build_blob_store(&self) -> Result<ObjectBlobStore> {
-        self.check().map_err(ConfigError::told)?;
-        if self.has_keys().map_err(ConfigError::told)? {
-            return self.like_s3.build_blob_store().await;
-        }
-        let (credentials, signing) = self.credentials().map_err(ConfigError::told)?;
+        let (credentials, signing) = match self.who().map_err(ConfigError::told)? {
+            Who::HasKeys => return self.like_s3.build_blob_store().await,
+            Who::HasTokens(credentials, signing) => (credentials, signing),
+        };
         let (endpoint, bucket) = (endpoint(&self.config), self.config.bucket.clone());
         let url = format!("{endpoint}/{bucket}");
         let bearer = Arc::new(Bearer(Arc::clone(&credentials)));
@@ -127,20 +127,25 @@ impl GcsBuilder {
         self.like_s3.build_over(&url, bearer, client).await
     }
 
-    /// Whether one is somebody by interoperability keys.
-    fn has_keys(&self) -> Result<bool, ConfigError> {
+    /// Who one is; what makes no sense in the configuration is found out.
+    fn who(&self) -> Result<Who, ConfigError> {
+        check_path(&self.config.storage_path)?;
+        let has_account = secret(&self.config.service_account).is_some();
         match (given(&self.config.access_key), secret(&self.config.secret_key)) {
-            (Some(_), Some(_)) if secret(&self.config.service_account).is_some() => Err(ConfigError::Invalid {
+            (None, None) => {
+                // Whoever one is, the bucket and the address are to make sense.
+                let mut anybody = like_s3(&self.config);
+                (anybody.access_key, anybody.secret_key) = (Some("x".to_owned()), Some("x".into()));
+                S3Builder::new(anybody).with_dialect(Dialect::google()).build()?;
+                self.credentials().map(|(credentials, signing)| Who::HasTokens(credentials, signing))
+            }
+            (Some(_), Some(_)) if has_account => Err(ConfigError::Invalid {
                 setting: "service_account",
                 value: "…".to_owned(),
                 why: "there are access_key and secret_key too; leave one of the two".to_owned(),
             }),
-            (Some(_), Some(_)) => Ok(true),
-            (None, None) => Ok(false),
-            (Some(_), None) => Err(ConfigError::Missing { setting: "secret_key", why: "an access key has one" }),
-            (None, Some(_)) => {
-                Err(ConfigError::Missing { setting: "access_key", why: "there is a secret_key, and the two belong together" })
-            }
+            // One without the other is what it complains of.
+            _ => self.like_s3.build().map(|_| Who::HasKeys),
         }
     }
 

@@ -21,16 +21,6 @@ impl Secret {
     }
 }
 
-/// A setting that says something.
-pub fn given(value: &Option<String>) -> Option<String> {
-    value.as_deref().map(str::trim).filter(|value| !value.is_empty()).map(ToOwned::to_owned)
-}
-
-/// A secret that is one.
-pub fn secret(value: &Option<Secret>) -> Option<Secret> {
-    value.clone().filter(|value| !value.is_empty())
-}
-
 impl From<String> for Secret {
     fn from(text: String) -> Self {
         Self(text)

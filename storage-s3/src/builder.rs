@@ -9,7 +9,8 @@ use object_store::signer::Signer;
 use object_store::{ObjectStore, RetryConfig};
 use registry_core::{ErrorKind, Result};
 use storage_object::http::{HttpSettings, Patience};
-use storage_object::{Budget, ConfigError, ObjectBlobStore, Promote, given};
+use storage_object::settings::given;
+use storage_object::{Budget, ConfigError, ObjectBlobStore, Promote};
 
 use crate::config::S3Config;
 use crate::credentials;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
 use storage_object::http::HttpSettings;
-use storage_object::{ConfigError, Secret, given, secret};
+use storage_object::settings::{given, secret};
+use storage_object::{ConfigError, Secret};
 
 use crate::config::S3Config;
 use crate::profile::{self, Profile};
@@ -24,7 +25,7 @@ pub(crate) fn find(
         (fixed, Some(name)) => (fixed, Some(named(&name, get)?)),
         (Some(fixed), None) => (Some(fixed), None),
         (None, None) => match in_environment()? {
-            Some(keys) => (Some(keys), profile::read("default", get).ok().flatten()),
+            Some(keys) => (Some(keys), profile::read(&variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned()), get).ok().flatten()),
             None => match variable("AWS_PROFILE") {
                 Some(name) => (None, Some(named(&name, get)?)),
                 None => (None, profile::read("default", get)?),

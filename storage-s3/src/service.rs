@@ -123,7 +123,8 @@ impl Service {
             // The rest of a short answer that breaks off is not asked for: all of it is. Nothing but an object's bytes are handed on as they come.
             status if status.is_success() && !asked.is_read() => {
                 let body = body.bytes().await.map_err(lost)?;
-                match Refusal::in_success(self.dialect, asked, head.status, &head.headers, &body).filter(|_| is_work) {
+                let late = if is_work { Refusal::in_success(self.dialect, asked, head.status, &head.headers, &body) } else { None };
+                match late {
                     Some(refusal) => Err(Failure::Refused(Box::new(refusal))),
                     // A copy that was not made would be the only copy of what is staged.
                     None if is_copy && !says_copied(&body) => Err(Failure::Strange { what: asked.what().to_owned() }),

@@ -118,16 +118,7 @@ fn unsupported(path: &Path, what: &str) -> Error {
 
 /// Of what is read: what the registry is to know of it.
 fn of_read(error: Error) -> registry_core::Error {
-    match told(error) {
-        Error::Generic { source, .. } | Error::PermissionDenied { source, .. } | Error::Unauthenticated { source, .. } => {
-            let other = |source: Box<dyn std::error::Error + Send + Sync>| {
-                registry_core::Error::new(registry_core::ErrorKind::Interrupted, source.to_string())
-            };
-            source.downcast::<registry_core::Error>().map_or_else(other, |error| *error)
-        }
-        error @ Error::NotFound { .. } => registry_core::Error::new(registry_core::ErrorKind::NotFound, error.to_string()),
-        error => registry_core::Error::new(registry_core::ErrorKind::Interrupted, error.to_string()),
-    }
+    known(told(error))
 }
 
 fn chunks(got: GetResult) -> Chunks {

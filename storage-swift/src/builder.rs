@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::Method;
 use registry_core::{ErrorKind, Result};
 use storage_object::http::{HttpSettings, Patience};
-use storage_object::{Budget, ConfigError, ObjectBlobStore, Promote, Secret, given, secret};
+use storage_object::settings::{given, secret};
+use storage_object::{Budget, ConfigError, ObjectBlobStore, Promote, Secret};
 
 use crate::auth::{Auth, Credential, Keystone, Legacy, Login, Method as Identity, Name, Owner};
 use crate::blobs::SwiftBlobStore;

@@ -1,5 +1,8 @@
 //! The example programs as their users run them: as processes, over HTTP and by real clients.
 
+#[path = "../../../storage-object/tests/support/blobs.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
+mod blobs_support;
 mod block;
 mod clients;
 mod configuration;

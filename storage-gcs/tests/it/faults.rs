@@ -4,19 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use registry_core::blob::{ResumeOptions, WriteOptions};
-use registry_core::testing::Rng;
-use registry_core::{BlobStore as _, BlobStoreExt as _, Digest, ErrorKind, Result, Timestamp};
+use registry_core::{BlobStore as _, BlobStoreExt as _, Digest, Result};
 use storage_gcs::GcsBuilder;
 use storage_object::ObjectBlobStore;
 
 use crate::blobs::{BUCKET, By, open};
+use crate::blobs_support::{clean_up, content, is_whole};
 use crate::proxy::{At, Fault, Proxy, Seen, first};
 use crate::stand_in::StandIn;
-
-fn content(seed: u64, len: usize) -> (Digest, Bytes) {
-    let bytes = Bytes::from(Rng::new(seed).bytes(len));
-    (Digest::sha256(&bytes), bytes)
-}
 
 /// A store, begun by one process and committed by another.
 async fn bring_in(store: &ObjectBlobStore, digest: &Digest, bytes: &Bytes) -> Result<()> {
@@ -27,13 +22,6 @@ async fn bring_in(store: &ObjectBlobStore, digest: &Digest, bytes: &Bytes) -> Re
     let mut upload = store.resume(ResumeOptions::new(token, 2)).await?;
     upload.write(bytes.slice(middle..)).await?;
     upload.commit(digest).await.map(drop)
-}
-
-async fn clean_up(store: &ObjectBlobStore) {
-    use futures_util::TryStreamExt as _;
-    for left in store.uploads(Timestamp::from_millis(253_402_300_799_000)).try_collect::<Vec<_>>().await.unwrap() {
-        store.discard(&left.id).await.unwrap();
-    }
 }
 
 /// Each kind of request is cut, once or always, at each of these places: never a wrong blob, never anything that the clean-up does not find.
@@ -67,10 +55,7 @@ async fn whatever_is_cut_there_is_a_whole_blob_or_none_and_the_clean_up_finds_th
                     proxy.plan(|_| Fault::None);
                     drop(store);
                     proxy.quiet().await;
-                    match healthy.read_all(&digest).await {
-                        Ok(found) => assert!(found == bytes, "a torn blob"),
-                        Err(error) => assert!(outcome.is_err() && error.kind() == ErrorKind::NotFound, "{error}"),
-                    }
+                    assert!(is_whole(&healthy, &digest, &bytes).await || outcome.is_err());
                     clean_up(&healthy).await;
                     healthy.delete(&digest).await.unwrap();
                     assert_eq!((stand_in.objects(), stand_in.open_multiparts()), (Vec::new(), 0), "{by:?}");

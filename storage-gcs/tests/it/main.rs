@@ -2,6 +2,9 @@
 
 mod accounts;
 mod blobs;
+#[path = "../../../storage-object/tests/support/blobs.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
+mod blobs_support;
 mod faults;
 #[path = "../../../storage-object/tests/support/proxy.rs"]
 #[allow(dead_code, reason = "what other crates need of it")]

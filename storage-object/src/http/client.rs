@@ -19,6 +19,9 @@ use super::resume::Chunks;
 /// Bytes handed to a connection at a time, so that a slow one is seen to move.
 const STEP: usize = 64 << 10;
 
+/// The most bytes of an answer that is taken in as a whole: a list of ten thousand keys of a kilobyte, each of whose bytes may be escaped.
+const LONGEST: usize = 64 << 20;
+
 /// Bytes of an error's text that are looked at.
 const SHORT: usize = 16 << 10;
 
@@ -175,9 +178,16 @@ impl HttpBody {
         self.into_data_stream().map_err(told).boxed()
     }
 
-    /// All of it: for short ones.
-    pub async fn bytes(self) -> Result<Bytes, NoAnswer> {
-        self.collect().await.map(http_body_util::Collected::to_bytes)
+    /// All of it: for short ones. More than 64 MiB are no answer that makes sense, and an error.
+    pub async fn bytes(mut self) -> Result<Bytes, NoAnswer> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if all.len() + chunk.len() > LONGEST {
+                return Err(NoAnswer::broken("more came than such an answer has"));
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.into())
     }
 }
 
@@ -210,7 +220,8 @@ impl Http {
         Self { client: self.client.clone(), idle: self.idle.max(idle) }
     }
 
-    /// Sends a request, once. The answer's body is yet to be read.
+    /// Sends a request, once. The answer's body is yet to be read. Dropping the future, or the answer, closes the connection if it is not at its end; what the service
+    /// has received of the request it may do all the same.
     pub async fn send(&self, request: HttpRequest) -> Result<http::Response<HttpBody>, NoAnswer> {
         let movement = Arc::new(Movement::new());
         let request = request.map(|body| {

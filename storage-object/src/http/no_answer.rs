@@ -32,6 +32,10 @@ impl NoAnswer {
         Self { how: How::Idle(limit), why: String::new(), origin: String::new() }
     }
 
+    pub(crate) fn broken(why: &str) -> Self {
+        Self { how: How::Broken, why: why.to_owned(), origin: String::new() }
+    }
+
     pub(crate) fn of(error: &reqwest::Error) -> Self {
         let how = match () {
             () if error.is_timeout() => How::Late,

@@ -7,7 +7,8 @@ use object_store::{Certificate, ClientOptions};
 use super::client::Http;
 use super::no_answer::innermost;
 use crate::config_error::ConfigError;
-use crate::secret::{Secret, given, secret};
+use crate::secret::Secret;
+use crate::settings::{given, secret};
 
 /// How to reach a service: what its client needs beyond an address.
 #[derive(Clone, Debug)]

@@ -91,6 +91,19 @@ pub(crate) enum Fault {
     Instead(Arc<dyn Fn() + Send + Sync>),
 }
 
+/// Cuts of a request, and of an answer that has no body. In front whether nobody can do without the rest of the message.
+pub(crate) fn cuts() -> Vec<(bool, Fault)> {
+    let there = At::EVERYWHERE.map(|at| (true, Fault::CutRequest(at)));
+    let back = [At::Byte(0), At::Byte(1), At::MiddleOfHead, At::EndOfHead(-1)].map(|at| (true, Fault::CutAnswer(at)));
+    there.into_iter().chain(back).chain([(false, Fault::CutAnswer(At::EndOfHead(0)))]).collect()
+}
+
+/// The same, and cuts of the answer's body.
+pub(crate) fn cuts_in_a_body() -> Vec<(bool, Fault)> {
+    let back = [At::EndOfHead(1), At::MiddleOfBody, At::End(-1), At::End(0)].map(|at| (false, Fault::CutAnswer(at)));
+    cuts().into_iter().chain(back).collect()
+}
+
 type Plan = Arc<dyn Fn(&Seen) -> Fault + Send + Sync>;
 
 /// The fault for the first so many of the requests that are meant.

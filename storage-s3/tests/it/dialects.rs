@@ -8,8 +8,9 @@ use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
 use storage_object::{CopyParts as _, ListMultiparts as _};
 use storage_s3::S3Store;
 
+use crate::blobs_support::content;
 use crate::proxy::{At, Fault, Seen, first};
-use crate::service::{self, PART, content};
+use crate::service::{self, PART};
 
 fn payload(seed: u64, len: usize) -> PutPayload {
     content(seed, len).1.into()

@@ -7,7 +7,8 @@ use registry_core::blob::{ResumeOptions, WriteOptions};
 use registry_core::{BlobStore as _, BlobStoreExt as _, Result};
 use storage_object::ObjectBlobStore;
 
-use crate::proxy::{At, Fault, Seen, first};
+use crate::blobs_support::{clean_up, is_worth_another_try};
+use crate::proxy::{Fault, Seen, cuts, cuts_in_a_body, first};
 use crate::service::{self, PART, Place};
 use crate::whole::Blob;
 
@@ -16,26 +17,6 @@ const RETRIES: u32 = 2;
 /// Through the proxy; with fewer retries than by default.
 async fn impatient(place: &Place) -> ObjectBlobStore {
     place.builder().with_retries(RETRIES, Duration::from_secs(20)).build_blob_store().await.unwrap()
-}
-
-/// Cuts of a request, and of an answer that has no body. In front whether nobody can do without the rest of the message.
-fn cuts() -> Vec<(bool, Fault)> {
-    let there = At::EVERYWHERE.map(|at| (true, Fault::CutRequest(at)));
-    let back = [At::Byte(0), At::Byte(1), At::MiddleOfHead, At::EndOfHead(-1)].map(|at| (true, Fault::CutAnswer(at)));
-    there.into_iter().chain(back).chain([(false, Fault::CutAnswer(At::EndOfHead(0)))]).collect()
-}
-
-/// The same, and cuts of the answer's body.
-fn cuts_in_a_body() -> Vec<(bool, Fault)> {
-    let back = [At::EndOfHead(1), At::MiddleOfBody, At::End(-1), At::End(0)].map(|at| (false, Fault::CutAnswer(at)));
-    cuts().into_iter().chain(back).collect()
-}
-
-/// An error that has the caller come back; retries were made, and no more than allowed.
-fn is_worth_another_try<T: std::fmt::Debug>(outcome: &Result<T>, requests: usize) {
-    let error = outcome.as_ref().unwrap_err();
-    assert!(error.is_retryable(), "{error}");
-    assert!(requests > 1, "{error}");
 }
 
 /// Which kind of request it is, of those that a put, or a commit, has.
@@ -99,7 +80,7 @@ async fn while_cut(place: Place, blob: Blob, how: How, kind: &'static str, times
             if times == 1 {
                 assert!(blob.is_whole(&store).await);
                 // The answer to a request that begins an upload was lost: that one is there twice.
-                service::clean_up(&store).await;
+                clean_up(&store).await;
                 blob.is_alone(&place, true).await;
             } else {
                 blob.check(&store, &place).await;
@@ -222,7 +203,7 @@ async fn a_storm_of_slow_downs_is_weathered() {
         for blob in &blobs {
             assert!(blob.is_whole(&store).await);
         }
-        service::clean_up(&store).await;
+        clean_up(&store).await;
         assert_eq!(place.names().await.len(), blobs.len());
         assert!(place.nothing_is_open().await);
     }

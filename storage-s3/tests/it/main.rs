@@ -1,6 +1,9 @@
 //! S3 as it really is: SeaweedFS and Ceph RadosGW. Skipped where there is none.
 
 mod blobs;
+#[path = "../../../storage-object/tests/support/blobs.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
+mod blobs_support;
 mod dialects;
 mod faults;
 mod kill;

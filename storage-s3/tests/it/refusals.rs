@@ -3,8 +3,9 @@
 use registry_core::{BlobStoreExt as _, ErrorKind};
 use storage_s3::Secret;
 
+use crate::blobs_support::content;
 use crate::proxy::{Fault, Seen};
-use crate::service::{self, Place, content, without_request};
+use crate::service::{self, Place, without_request};
 
 /// What is said when it is opened, without what differs from run to run.
 async fn said(place: &Place) -> (ErrorKind, String) {

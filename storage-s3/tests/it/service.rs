@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectStore as _;
 use object_store::path::Path;
-use registry_core::testing::Rng;
-use registry_core::{BlobStore as _, Digest, Timestamp};
 use storage_object::{ListMultiparts as _, ObjectBlobStore, OpenMultipart};
 use storage_s3::{Dialect, S3Builder, S3Config, S3Store, Secret};
 
@@ -16,9 +13,6 @@ use crate::whole::Blob;
 
 /// S3's smallest part.
 pub(crate) const PART: usize = 5 << 20;
-
-/// Later than anything.
-pub(crate) const END_OF_TIME: Timestamp = Timestamp::from_millis(253_402_300_799_000);
 
 /// A variable of a service; without it a test is skipped, or fails where services are required.
 fn variable(name: &str) -> Option<String> {
@@ -143,19 +137,6 @@ impl Place {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         false
-    }
-}
-
-pub(crate) fn content(seed: u64, len: usize) -> (Digest, Bytes) {
-    let bytes = Bytes::from(Rng::new(seed).bytes(len));
-    (Digest::sha256(&bytes), bytes)
-}
-
-/// What the clean-up of abandoned uploads does, as if all of them were old.
-pub(crate) async fn clean_up(store: &ObjectBlobStore) {
-    let left: Vec<_> = store.uploads(END_OF_TIME).try_collect().await.unwrap();
-    for upload in left {
-        store.discard(&upload.id).await.unwrap();
     }
 }
 

@@ -8,8 +8,9 @@ use rcgen::date_time_ymd;
 use registry_core::{BlobStoreExt as _, ErrorKind};
 use storage_s3::Secret;
 
+use crate::blobs_support::content;
 use crate::proxy::Fault;
-use crate::service::{self, PART, Place, content};
+use crate::service::{self, PART, Place};
 use crate::tls_front::{ca, certificate, file, forward, forward_to, listen, tls_before};
 
 /// Puts a small and a large blob, and reads them.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use registry_core::blob::{BlobUpload, DownloadOptions, ResumeOptions, WriteOptions};
+use registry_core::blob::{BlobUpload, ResumeOptions, WriteOptions};
 use registry_core::{BlobStore as _, BlobStoreExt as _, Clock as _, SystemClock, Timestamp};
 
+use crate::blobs_support::{END_OF_TIME, a_download_url_lets_its_holder_in, content};
 use crate::proxy::{Fault, Seen};
-use crate::service::{self, END_OF_TIME, content};
+use crate::service;
 
 async fn write(upload: &mut dyn BlobUpload, bytes: &Bytes) {
     for chunk in bytes.chunks(1_000_000) {
@@ -152,7 +153,7 @@ async fn multipart_uploads_that_a_killed_process_left_are_found_with_their_sizes
         put.abort();
         // As if it had been killed: its destructor is not run.
         std::mem::forget(staged);
-        service::clean_up(&store).await;
+        crate::blobs_support::clean_up(&store).await;
         assert!(place.multiparts().await.is_empty());
         assert!(store.uploads(END_OF_TIME).try_collect::<Vec<_>>().await.unwrap().is_empty());
         assert!(place.names().await.is_empty());
@@ -162,27 +163,7 @@ async fn multipart_uploads_that_a_killed_process_left_are_found_with_their_sizes
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_a_download_url_needs_no_key() {
     for place in service::places() {
-        let store = place.open().await;
-        let (digest, bytes) = content(6, (7 << 20) + 3);
-        store.put_bytes(&digest, bytes.clone()).await.unwrap();
-        let mut options = DownloadOptions::new(Duration::from_secs(60));
-        options.content_type = Some("application/x-of-ours".to_owned());
-        options.content_disposition = Some("attachment; filename=\"a layer.tar\"".to_owned());
-        let url = store.download_url(&http::Method::GET, &digest, options).await.unwrap().unwrap().to_string();
-        let http = reqwest::Client::new();
-        let answer = http.get(&url).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{url}");
-        assert_eq!(answer.headers()["content-type"], "application/x-of-ours");
-        assert_eq!(answer.headers()["content-disposition"], "attachment; filename=\"a layer.tar\"");
-        assert!(answer.bytes().await.unwrap() == bytes);
-        let part = http.get(&url).header("Range", "bytes=5-9").send().await.unwrap();
-        assert_eq!(part.bytes().await.unwrap(), bytes[5..10]);
-        // For one method, one object, and some time.
-        assert!(!http.head(&url).send().await.unwrap().status().is_success());
-        let forged = url.replace("X-Amz-Signature=", "X-Amz-Signature=0");
-        assert!(!http.get(&forged).send().await.unwrap().status().is_success());
-        let brief = store.download_url(&http::Method::GET, &digest, DownloadOptions::new(Duration::from_secs(1))).await.unwrap().unwrap();
-        tokio::time::sleep(Duration::from_millis(2500)).await;
-        assert!(!http.get(brief.to_string()).send().await.unwrap().status().is_success());
+        let forged = |url: &str| url.replace("X-Amz-Signature=", "X-Amz-Signature=0");
+        a_download_url_lets_its_holder_in(&place.open().await, forged).await;
     }
 }

@@ -1,10 +1,11 @@
 //! What has to be true after anything has gone wrong.
 
 use bytes::Bytes;
-use registry_core::{BlobStore as _, BlobStoreExt as _, Digest, ErrorKind};
+use registry_core::{BlobStore as _, BlobStoreExt as _, Digest};
 use storage_object::ObjectBlobStore;
 
-use crate::service::{Place, clean_up, content};
+use crate::blobs_support::{clean_up, content, is_whole};
+use crate::service::Place;
 
 /// A blob.
 #[derive(Clone, Debug)]
@@ -26,16 +27,7 @@ impl Blob {
 
     /// It is there and right, or not there.
     pub(crate) async fn is_whole(&self, store: &ObjectBlobStore) -> bool {
-        match store.read_all(&self.digest).await {
-            Ok(found) => {
-                assert!(found == self.bytes, "a torn blob");
-                true
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-                false
-            }
-        }
+        is_whole(store, &self.digest, &self.bytes).await
     }
 
     /// Nothing but it is in the folder; nothing at all if it is not there.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{MultipartUpload as _, ObjectStoreExt as _};
-use registry_core::{BlobStore as _, BlobStoreExt as _, Result};
+use registry_core::{BlobStore as _, BlobStoreExt as _};
 use storage_swift::{SwiftBlobStore, SwiftConfig};
 
-use crate::proxy::{At, Fault, Seen, first};
+use crate::blobs_support::{clean_up, is_worth_another_try};
+use crate::proxy::{Fault, Seen, cuts, cuts_in_a_body, first};
 use crate::service::{self, before, builder, elsewhere, logged_in, open};
 use crate::whole::Blob;
 
@@ -27,26 +28,6 @@ fn is_put_of_blob(seen: &Seen) -> bool {
 
 fn is_get(seen: &Seen) -> bool {
     seen.method == "GET"
-}
-
-/// Cuts of a request, and of an answer that has no body. In front whether nobody can do without the rest of the message.
-fn cuts() -> Vec<(bool, Fault)> {
-    let there = At::EVERYWHERE.map(|at| (true, Fault::CutRequest(at)));
-    let back = [At::Byte(0), At::Byte(1), At::MiddleOfHead, At::EndOfHead(-1)].map(|at| (true, Fault::CutAnswer(at)));
-    there.into_iter().chain(back).chain([(false, Fault::CutAnswer(At::EndOfHead(0)))]).collect()
-}
-
-/// The same, and cuts of the answer's body.
-fn cuts_in_a_body() -> Vec<(bool, Fault)> {
-    let back = [At::EndOfHead(1), At::MiddleOfBody, At::End(-1), At::End(0)].map(|at| (false, Fault::CutAnswer(at)));
-    cuts().into_iter().chain(back).collect()
-}
-
-/// An error that has the caller come back; retries were made, and no more than allowed.
-fn is_worth_another_try(outcome: &Result<bytes::Bytes>, requests: usize) {
-    let error = outcome.as_ref().unwrap_err();
-    assert!(error.is_retryable(), "{error}");
-    assert!(requests > 1, "{error}");
 }
 
 /// Puts the blob while so many of its requests are cut, in each of the ways.
@@ -206,7 +187,7 @@ async fn a_delete_of_which_each_request_is_cut_once_leaves_nothing_when_it_is_re
             let methods: BTreeSet<_> = proxy.seen().into_iter().map(|seen| seen.method).collect();
             assert!(["DELETE", "HEAD"].iter().all(|method| methods.contains(*method)), "{methods:?}");
             proxy.plan(|_| Fault::None);
-            service::clean_up(&store).await;
+            clean_up(&store).await;
             blob.is_alone(&config, false).await;
         }
     });

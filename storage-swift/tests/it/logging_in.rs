@@ -10,7 +10,8 @@ use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
 use serde_json::json;
 use storage_swift::{Interface, Secret, SwiftConfig};
 
-use crate::service::{self, before, builder, content, log_in, logged_in, open, swift};
+use crate::blobs_support::content;
+use crate::service::{self, before, builder, log_in, logged_in, open, swift};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_live_five_seconds_do_for_many_blobs_and_a_slow_one() {

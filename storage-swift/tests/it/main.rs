@@ -1,6 +1,9 @@
 //! Swift, as it really is: every test here runs against a real service, and is skipped where there is none.
 
 mod blobs;
+#[path = "../../../storage-object/tests/support/blobs.rs"]
+#[allow(dead_code, reason = "what other crates need of it")]
+mod blobs_support;
 mod faults;
 mod kill;
 #[path = "../../../storage-object/tests/support/killing.rs"]

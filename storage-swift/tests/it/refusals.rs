@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use registry_core::{BlobStoreExt as _, ErrorKind};
 use tokio::sync::Barrier;
 
+use crate::blobs_support::content;
 use crate::proxy::{Fault, Proxy, Seen, first};
-use crate::service::{self, before, builder, content, logged_in, open};
+use crate::service::{self, before, builder, logged_in, open};
 
 /// Refusals that pass, each with the seconds that it asks for.
 const NOT_NOW: [(&str, u64); 4] = [

@@ -3,12 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::ObjectStore as _;
 use object_store::path::Path;
-use registry_core::testing::Rng;
-use registry_core::{BlobStore as _, Digest, Timestamp};
 use storage_swift::{Secret, SwiftBlobStore, SwiftBuilder, SwiftConfig};
 
 use crate::proxy::Proxy;
@@ -97,11 +94,6 @@ pub(crate) async fn open(config: &SwiftConfig) -> SwiftBlobStore {
     builder(config).build_blob_store().await.unwrap()
 }
 
-pub(crate) fn content(seed: u64, len: usize) -> (Digest, Bytes) {
-    let bytes = Bytes::from(Rng::new(seed).bytes(len));
-    (Digest::sha256(&bytes), bytes)
-}
-
 /// Everything in the container.
 pub(crate) async fn names(config: &SwiftConfig) -> Vec<String> {
     let listed: Vec<_> = builder(config).build().unwrap().list(None::<&Path>).try_collect().await.unwrap();
@@ -113,15 +105,6 @@ pub(crate) fn without_transaction(message: &str) -> String {
     match message.split_once(" (transaction ") {
         Some((start, rest)) => format!("{start}{}", rest.split_once(')').unwrap().1),
         None => message.to_owned(),
-    }
-}
-
-/// What the clean-up of abandoned uploads does, as if all of them were old.
-pub(crate) async fn clean_up(store: &SwiftBlobStore) {
-    let end_of_time = Timestamp::from_millis(253_402_300_799_000);
-    let left: Vec<_> = store.uploads(end_of_time).try_collect().await.unwrap();
-    for upload in left {
-        store.discard(&upload.id).await.unwrap();
     }
 }
 

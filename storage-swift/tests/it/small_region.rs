@@ -9,6 +9,7 @@ use registry_core::testing::Rng;
 use registry_core::{BlobStore as _, BlobStoreExt as _, Digest, ErrorKind};
 use storage_swift::Secret;
 
+use crate::blobs_support::content;
 use crate::service::{self, builder, names};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +148,7 @@ async fn the_key_of_temporary_urls_may_be_the_containers() {
     let answer =
         request.header("X-Container-Meta-Temp-URL-Key", "of the container alone").header("Content-Length", 0).send().await.unwrap();
     assert!(answer.status().is_success());
-    let (digest, bytes) = service::content(12, 1000);
+    let (digest, bytes) = content(12, 1000);
     store.put_bytes(&digest, bytes.clone()).await.unwrap();
     let options = DownloadOptions::new(std::time::Duration::from_secs(60));
     let url = store.download_url(&http::Method::GET, &digest, options).await.unwrap().unwrap();

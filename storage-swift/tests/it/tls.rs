@@ -7,7 +7,8 @@ use rcgen::date_time_ymd;
 use registry_core::{BlobStoreExt as _, ErrorKind};
 use storage_swift::{Secret, SwiftConfig};
 
-use crate::service::{self, builder, content, logged_in, open};
+use crate::blobs_support::content;
+use crate::service::{self, builder, logged_in, open};
 use crate::tls_front::{ca, certificate, file, forward, listen, tls_before};
 
 /// A user with both services at these addresses.

@@ -1,9 +1,10 @@
 //! What has to be true after anything has gone wrong.
 
-use registry_core::{BlobStoreExt as _, Digest, ErrorKind};
+use registry_core::{BlobStoreExt as _, Digest};
 use storage_swift::{SwiftBlobStore, SwiftConfig};
 
-use crate::service::{clean_up, names};
+use crate::blobs_support::{clean_up, content, is_whole};
+use crate::service::names;
 
 /// A blob, and of how many segments it is made when it is put: none if it is one object.
 #[derive(Clone, Debug)]
@@ -15,7 +16,7 @@ pub(crate) struct Blob {
 
 impl Blob {
     pub(crate) fn new(seed: u64, len: usize, segments: usize) -> Self {
-        let (digest, bytes) = crate::service::content(seed, len);
+        let (digest, bytes) = content(seed, len);
         Self { digest, bytes, segments }
     }
 
@@ -26,16 +27,7 @@ impl Blob {
 
     /// It is there and right, or not there.
     pub(crate) async fn is_whole(&self, store: &SwiftBlobStore) -> bool {
-        match store.read_all(&self.digest).await {
-            Ok(found) => {
-                assert!(found == self.bytes, "a torn blob");
-                true
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-                false
-            }
-        }
+        is_whole(store, &self.digest, &self.bytes).await
     }
 
     /// Nothing but it is in the container; nothing at all if it is not there.

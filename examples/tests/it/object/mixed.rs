@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use registry_core::testing::Rng;
 use registry_core::{BlobStore, BlobStoreExt as _, Digest};
 use storage_fs::FsBlobStore;
 
 use super::{Kind, Zone};
 use crate::clients::{assert_same, copy};
-use crate::http::{Client, push_blob};
+use crate::http::push_blob;
 use crate::image::{self, Layout};
-use crate::swift::{self, SERVICE, directory, outage, start};
+use crate::swift::outage::{self, layer, push_all};
+use crate::swift::{self, SERVICE, directory, start};
 use crate::tools::have;
 
 /// All five, and how to look into each past the server.
@@ -92,25 +92,6 @@ async fn one_push_ends_byte_identical_in_all_five_and_a_pull_prefers_the_zone_th
     }
 }
 
-fn layer(n: u64) -> Vec<u8> {
-    Rng::new(n).bytes(20_000 + usize::try_from(n).unwrap())
-}
-
-/// Pushes blob after blob, each again from the start until it is taken, as clients do.
-async fn push_all(client: Client, next: Arc<AtomicU64>, done: Arc<AtomicBool>) -> Vec<u64> {
-    let mut acknowledged = Vec::new();
-    while !done.load(Ordering::Relaxed) {
-        let n = next.fetch_add(1, Ordering::Relaxed);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while let Err(error) = push_blob(&client, "app", &layer(n)).await {
-            assert!(Instant::now() < deadline, "blob {n} is not taken: {error}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        acknowledged.push(n);
-    }
-    acknowledged
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_the_five_are_stopped_in_mid_push_and_have_all_of_it_when_they_are_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -143,4 +124,31 @@ async fn two_of_the_five_are_stopped_in_mid_push_and_have_all_of_it_when_they_ar
             assert!(found.body == layer(n));
         }
     }
+}
+
+/// A zone that lies: its bytes are others than were stored, of the right length and with the right ETag.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_a_zone_has_changed_are_never_served_as_a_blob_and_are_replaced_from_the_other_zone() {
+    let dir = tempfile::tempdir().unwrap();
+    let zone = Zone::new(Kind::Google).await.unwrap();
+    let server = start(dir.path(), &format!("storage_preference = [\"far\"]\n{}{}", zone.block.toml(), directory(dir.path())));
+    let content = layer(7);
+    let digest = push_blob(&server.client(), "app", &content).await.unwrap();
+    let far: Arc<dyn BlobStore> = Arc::new(zone.blobs().await);
+    let disk: Arc<dyn BlobStore> = Arc::new(FsBlobStore::builder(dir.path().join("disk")).build().await.unwrap());
+    all_have(&[("far", Arc::clone(&far)), ("disk", disk)], &content).await;
+    let stand_in = zone.stand_in.as_ref().unwrap();
+    let key = stand_in.objects().into_iter().find(|key| key.contains(&digest.hex())).unwrap();
+    stand_in.corrupt(&key);
+    assert!(far.read_all(&digest).await.unwrap() != content, "the test itself");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let path = format!("/v2/app/blobs/{digest}");
+    loop {
+        // One that notices at its end what it has sent breaks off.
+        match server.client().try_send("GET", &path, &[], &[]).await {
+            Ok(answer) if answer.status == 200 => break assert!(answer.body == content, "a wrong byte was served"),
+            _ => assert!(Instant::now() < deadline, "the other zone has it"),
+        }
+    }
+    all_have(&[("far", far)], &content).await;
 }

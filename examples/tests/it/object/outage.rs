@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use registry_core::testing::Rng;
-use registry_core::{BlobStore as _, Digest, Timestamp};
+use registry_core::{BlobStore as _, Digest};
 
 use super::{Kind, RADOSGW, Zone, has};
+use crate::blobs_support::{END_OF_TIME, clean_up};
 use crate::http::{Client, begin_upload};
 use crate::swift::start;
 use crate::tools::run;
@@ -92,12 +93,8 @@ async fn a_gateway_that_is_killed_in_mid_upload_loses_nothing_and_leaves_nothing
     }
     assert!(count >= 5, "{count} blobs");
     drop(server);
-    let end_of_time = Timestamp::from_millis(253_402_300_799_000);
-    let left: Vec<_> = blobs.uploads(end_of_time).try_collect().await.unwrap();
-    for upload in left {
-        blobs.discard(&upload.id).await.unwrap();
-    }
-    assert!(blobs.uploads(end_of_time).try_collect::<Vec<_>>().await.unwrap().is_empty());
+    clean_up(&blobs).await;
+    assert!(blobs.uploads(END_OF_TIME).try_collect::<Vec<_>>().await.unwrap().is_empty());
     let names = zone.names().await;
     assert!(names.iter().all(|name| name.starts_with("blobs/") || name.starts_with("_meta/")), "{names:?}");
     // What was not acknowledged may be there, and is whole.

@@ -6,11 +6,11 @@ use registry_core::Digest;
 use registry_core::testing::Rng;
 
 use super::{Kind, Zone, has};
-use crate::clients::{assert_same, copy};
-use crate::http::{begin_upload, push_blob};
+use crate::http::begin_upload;
 use crate::image::Layout;
 use crate::proxy::{Fault, Seen};
 use crate::swift::start;
+use crate::swift::zones::pushes_and_pulls;
 use crate::tools::have;
 
 /// Reads of what was staged.
@@ -36,26 +36,7 @@ async fn skopeo_pushes_to_each_and_pulls_from_it_through_the_server_or_by_a_redi
         let Some(zone) = Zone::new(kind).await else { continue };
         let here = dir.path().join(format!("{kind:?}"));
         std::fs::create_dir_all(&here).unwrap();
-        for (redirect, status) in [("", 200), ("[http]\nredirect = \"10m\"\n", 307)] {
-            let mut server = start(&here, &format!("{redirect}{}", zone.block.toml()));
-            let remote = format!("docker://{}/app:v1", server.address);
-            let back = here.join(format!("back-{status}"));
-            copy(&format!("oci:{}:v1", source.display()), &remote);
-            copy(&remote, &format!("oci:{}:v1", back.display()));
-            assert_same(&source, &back);
-            let content = Rng::new(1).bytes(100_000);
-            let digest = push_blob(&server.client(), "app", &content).await.unwrap();
-            let answer = server.client().get(&format!("/v2/app/blobs/{digest}")).await.expect(status);
-            if status == 307 {
-                let url = answer.header("location").to_owned();
-                assert!(url.contains("-Signature="), "{url}");
-                let found = reqwest::get(&url).await.unwrap();
-                assert!(found.status() == 200 && found.bytes().await.unwrap() == content, "{kind:?}");
-            } else {
-                assert!(answer.body == content);
-            }
-            server.stop();
-        }
+        pushes_and_pulls(&here, &zone.block.toml(), &source, "-Signature=").await;
     }
 }
 

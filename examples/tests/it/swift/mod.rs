@@ -2,7 +2,7 @@
 
 pub(crate) mod outage;
 mod validate;
-mod zones;
+pub(crate) mod zones;
 
 use std::path::{Path, PathBuf};
 

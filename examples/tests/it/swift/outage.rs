@@ -29,12 +29,12 @@ impl Drop for Back {
     }
 }
 
-fn layer(n: u64) -> Vec<u8> {
+pub(crate) fn layer(n: u64) -> Vec<u8> {
     Rng::new(n).bytes(20_000 + usize::try_from(n).unwrap())
 }
 
 /// Pushes blob after blob, each again from the start until it is taken, as clients do.
-async fn push_all(client: Client, next: Arc<AtomicU64>, done: Arc<AtomicBool>) -> Vec<u64> {
+pub(crate) async fn push_all(client: Client, next: Arc<AtomicU64>, done: Arc<AtomicBool>) -> Vec<u64> {
     let mut acknowledged = Vec::new();
     while !done.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);

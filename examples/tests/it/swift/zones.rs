@@ -1,5 +1,6 @@
 //! Pushes and pulls, copies, and repair.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
@@ -15,6 +16,30 @@ use crate::image::Layout;
 use crate::tools::have;
 use crate::zones::{blobs, eventually, push_image};
 
+/// Over this one zone: skopeo pushes the image in `source` and pulls it, through the server and by redirects to URLs that have `signed` in them.
+pub(crate) async fn pushes_and_pulls(dir: &Path, zone: &str, source: &Path, signed: &str) {
+    for (redirect, status) in [("", 200), ("[http]\nredirect = \"10m\"\n", 307)] {
+        let mut server = start(dir, &format!("{redirect}{zone}"));
+        let remote = format!("docker://{}/app:v1", server.address);
+        let back = dir.join(format!("back-{status}"));
+        copy(&format!("oci:{}:v1", source.display()), &remote);
+        copy(&remote, &format!("oci:{}:v1", back.display()));
+        assert_same(source, &back);
+        let content = Rng::new(1).bytes(100_000);
+        let digest = push_blob(&server.client(), "app", &content).await.unwrap();
+        let answer = server.client().get(&format!("/v2/app/blobs/{digest}")).await.expect(status);
+        if status == 307 {
+            let url = answer.header("location").to_owned();
+            assert!(url.contains(signed), "{url}");
+            let found = reqwest::get(&url).await.unwrap();
+            assert!(found.status() == 200 && found.bytes().await.unwrap() == content);
+        } else {
+            assert!(answer.body == content);
+        }
+        server.stop();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_pushes_to_swift_and_pulls_from_it_through_the_server_or_by_a_redirect() {
     let Some(zone) = Zone::new() else { return };
@@ -29,26 +54,7 @@ async fn skopeo_pushes_to_swift_and_pulls_from_it_through_the_server_or_by_a_red
     let mut layout = Layout::new(&source);
     layout.add_image("v1", 1, &[0, 1, 70_000, 20 << 20]);
     layout.finish();
-    for (redirect, status) in [("", 200), ("[http]\nredirect = \"10m\"\n", 307)] {
-        let mut server = start(dir.path(), &format!("{redirect}{}", zone.toml()));
-        let remote = format!("docker://{}/app:v1", server.address);
-        let back = dir.path().join(format!("back-{status}"));
-        copy(&format!("oci:{}:v1", source.display()), &remote);
-        copy(&remote, &format!("oci:{}:v1", back.display()));
-        assert_same(&source, &back);
-        let content = Rng::new(1).bytes(100_000);
-        let digest = push_blob(&server.client(), "app", &content).await.unwrap();
-        let answer = server.client().get(&format!("/v2/app/blobs/{digest}")).await.expect(status);
-        if status == 307 {
-            let url = answer.header("location").to_owned();
-            assert!(url.contains("temp_url_sig="), "{url}");
-            let found = reqwest::get(&url).await.unwrap();
-            assert!(found.status() == 200 && found.bytes().await.unwrap() == content);
-        } else {
-            assert!(answer.body == content);
-        }
-        server.stop();
-    }
+    pushes_and_pulls(dir.path(), &zone.toml(), &source, "temp_url_sig=").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
