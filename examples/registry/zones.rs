@@ -82,7 +82,7 @@ async fn open_several(
     // Two servers that start over one new zone must not both name it.
     let _lock = (may_make && !new.is_empty()).then(|| identity::lock(&config.data)).transpose()?;
     for (name, id) in &plain {
-        ledger.register_zone(&ZoneRecord { id: ZoneId::new(id), name: name.clone() }).await.map_err(no_ledger)?;
+        ledger.register_zone(&ZoneRecord::new(ZoneId::new(id), name)).await.map_err(no_ledger)?;
     }
     let budget = Budget::new(config.upload_memory);
     let make_store = |zone: &Zone| {

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use registry_core::{Digest, Result, Timestamp};
 use replication::ledger::rules::Blob;
 use replication::ledger::{
-    Backlog, Claim, Commit, Intent, ListPlacements, Outcome, Placement, PlacementLedger, Retarget, Sighting, Task, Totals, ZoneId,
-    ZoneRecord,
+    Backlog, Claim, Commit, Intent, Job, JobKind, ListPlacements, Outcome, Placement, PlacementLedger, Retarget, Sighting, Task, Totals,
+    ZoneId, ZoneRecord, ZoneState,
 };
 
 use crate::commands::ledger::{
-    Apply, BacklogOf, Failing, HasGone, IsDue, List, Placements, RegisterZone, Replay, Take, Tidy, TotalsOf, Touch, Zones,
+    Apply, BacklogOf, BeginJob, CancelJob, Failing, Forget, HasGone, IsDue, Jobs, List, NoteJob, Placements, RegisterZone, RemoveZone,
+    Replay, SetZoneState, Take, TakeJob, Tidy, TotalsOf, Touch, Zones,
 };
 use crate::database::Database;
 
@@ -64,6 +65,18 @@ impl PlacementLedger for SqlLedger {
 
     async fn zones(&self) -> Result<Vec<ZoneRecord>> {
         self.database.read(Zones).await
+    }
+
+    async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+        self.database.write(SetZoneState { zone: zone.clone(), from: from.to_vec(), to }).await
+    }
+
+    async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
+        self.database.write(Forget { zone: zone.clone(), digests: digests.to_vec() }).await
+    }
+
+    async fn remove_zone(&self, zone: &ZoneId) -> Result<()> {
+        self.database.write(RemoveZone(zone.clone())).await
     }
 
     async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent> {
@@ -186,5 +199,30 @@ impl PlacementLedger for SqlLedger {
             return Ok(0);
         }
         self.database.write(Tidy { keep, limit }).await
+    }
+
+    async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job> {
+        self.database.write(BeginJob { kind, zone: zone.cloned(), marker }).await
+    }
+
+    async fn take_job(&self, zones: &[ZoneId], lease: Duration) -> Result<Option<Job>> {
+        let take = || TakeJob { zones: zones.to_vec(), lease };
+        if self.database.read(take()).await? { self.database.write(take()).await } else { Ok(None) }
+    }
+
+    async fn save_job(&self, job: &Job, lease: Duration) -> Result<()> {
+        self.database.write(NoteJob::<false> { job: job.clone(), lease }).await
+    }
+
+    async fn end_job(&self, job: &Job) -> Result<()> {
+        self.database.write(NoteJob::<true> { job: job.clone(), lease: Duration::ZERO }).await
+    }
+
+    async fn cancel_job(&self, kind: JobKind, zone: Option<&ZoneId>) -> Result<bool> {
+        self.database.write(CancelJob { kind, zone: zone.cloned() }).await
+    }
+
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        self.database.read(Jobs(limit)).await
     }
 }

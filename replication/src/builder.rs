@@ -143,6 +143,7 @@ impl ReplicatedStoreBuilder {
             }
         }
         let cluster = Cluster::new(members, ledger, metadata, policy, closest, options, clock);
+        cluster.hear_states().await.map_err(BuildError::Ledger)?;
         Ok(ReplicatedStore { cluster: Arc::new(cluster) })
     }
 

@@ -8,7 +8,7 @@ use registry_core::{Clock, Digest, Error, ErrorKind, MetadataStore, Result};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::ledger::{Placement, PlacementLedger, Sighting, ZoneId};
+use crate::ledger::{Placement, PlacementLedger, Sighting, ZoneId, ZoneState};
 use crate::member::Member;
 use crate::metrics;
 use crate::options::{Closest, Options};
@@ -37,6 +37,8 @@ pub(crate) struct Cluster {
     pub(crate) progress: Notify,
     /// It is time to compare places with policies.
     pub(crate) compare: Notify,
+    /// There is a job to be done.
+    pub(crate) jobs: Notify,
     jitter: Mutex<u64>,
     /// What was lately written on behalf of whom.
     fresh: Mutex<BTreeMap<(Digest, String), Instant>>,
@@ -55,7 +57,20 @@ impl Cluster {
         let chance = || u64::from_str_radix(&registry_core::random_id()[..16], 16).unwrap_or(0);
         let jitter = Mutex::new(options.seed.unwrap_or_else(chance));
         let fresh = Mutex::default();
-        Self { members, ledger, metadata, policy, closest, options, clock, progress: Notify::new(), compare: Notify::new(), jitter, fresh }
+        Self {
+            members,
+            ledger,
+            metadata,
+            policy,
+            closest,
+            options,
+            clock,
+            progress: Notify::new(),
+            compare: Notify::new(),
+            jobs: Notify::new(),
+            jitter,
+            fresh,
+        }
     }
 
     pub(crate) fn member(&self, id: &ZoneId) -> Option<&Arc<Member>> {
@@ -87,17 +102,39 @@ impl Cluster {
         items
     }
 
-    /// The zones in which the rule allows blobs, closest first.
+    /// The zones in which the rule allows blobs and which are written to, closest first.
     pub(crate) fn allowed(&self, rule: &PolicyRule) -> Vec<Arc<Member>> {
-        let allowed = self.members.iter().filter(|member| member.usable().is_some() && rule.zones.contains(&member.name));
-        self.by_closeness(allowed.map(Arc::clone).collect(), |member| member)
+        let is_allowed =
+            |member: &&Arc<Member>| member.usable().is_some() && member.state().takes_writes() && rule.zones.contains(&member.name);
+        self.by_closeness(self.members.iter().filter(is_allowed).map(Arc::clone).collect(), |member| member)
+    }
+
+    /// The zones that the rule wants its blobs in, as long as they are not being emptied.
+    pub(crate) fn wanted<'a>(&'a self, rule: &'a PolicyRule) -> impl Iterator<Item = &'a Arc<Member>> {
+        self.members.iter().filter(|member| member.state().is_target() && rule.zones.contains(&member.name))
+    }
+
+    /// Hears from the ledger what each zone is used for. What has changed may be something to do.
+    pub(crate) async fn hear_states(&self) -> Result<()> {
+        let known = self.ledger.zones().await?;
+        let mut is_news = false;
+        for member in &self.members {
+            let Some(id) = member.id() else { continue };
+            let state = known.iter().find(|zone| zone.id == *id).map_or(ZoneState::Removed, |zone| zone.state);
+            if member.set_state(state) {
+                tracing::info!(zone = member.name, state = state.as_str(), "what the zone is used for has changed");
+                is_news = true;
+            }
+        }
+        if is_news {
+            self.wake(&self.ids());
+        }
+        Ok(())
     }
 
     /// Where blobs of this scope are to be.
     pub(crate) fn targets(&self, scope: Option<&str>) -> Vec<ZoneId> {
-        let rule = self.policy.rule(scope);
-        let targets = self.members.iter().filter(|member| rule.zones.contains(&member.name));
-        targets.filter_map(|member| member.id().cloned()).collect()
+        self.wanted(self.policy.rule(scope)).filter_map(|member| member.id().cloned()).collect()
     }
 
     /// Where a blob is to be that these repositories hold.

@@ -66,6 +66,7 @@
 mod builder;
 mod cluster;
 mod health;
+mod jobs;
 pub mod ledger;
 mod member;
 mod metrics;
@@ -83,7 +84,8 @@ mod write;
 mod zone;
 
 pub use self::builder::{BuildError, ReplicatedStoreBuilder};
-pub use self::ledger::{MemoryLedger, PlacementLedger, ZoneId};
+pub use self::jobs::JobStatus;
+pub use self::ledger::{MemoryLedger, PlacementLedger, ZoneId, ZoneState};
 pub use self::metrics::describe_metrics;
 pub use self::options::{Closest, Options};
 pub use self::policy::{PatternError, PlacementPolicy, PolicyRule, RepositoryPattern, TooFewCopies, ZoneSet};

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::health::{Health, is_zones_fault};
-use crate::ledger::{PlacementLedger, ZoneId, ZoneRecord};
+use crate::ledger::{PlacementLedger, ZoneId, ZoneRecord, ZoneState};
 use crate::metrics;
 use crate::options::Options;
 use crate::zone::Zone;
@@ -38,6 +38,8 @@ pub(crate) struct Member {
     stranger: AtomicBool,
     /// It did not say who it is when it was last passed over.
     was_away: AtomicBool,
+    /// What it is used for, as the ledger was last heard to say.
+    state: Mutex<ZoneState>,
 }
 
 /// What a zone says of itself does not fit what is known of it.
@@ -60,7 +62,19 @@ impl Member {
             confirmed_at: Mutex::default(),
             stranger: AtomicBool::new(false),
             was_away: AtomicBool::new(false),
+            state: Mutex::default(),
         }
+    }
+
+    /// What the zone is used for, as far as this process knows.
+    pub(crate) fn state(&self) -> ZoneState {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the ledger says of it; whether that is news.
+    pub(crate) fn set_state(&self, state: ZoneState) -> bool {
+        let was = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), state);
+        was != state
     }
 
     /// Who the zone is; `None` as long as nobody could find out.
@@ -70,7 +84,7 @@ impl Member {
 
     /// Who the zone is, if it may be used: as far as anybody knows it is still the one it was.
     pub(crate) fn usable(&self) -> Option<&ZoneId> {
-        self.id().filter(|_| !self.stranger.load(Ordering::Relaxed))
+        self.id().filter(|_| !self.stranger.load(Ordering::Relaxed) && self.state() != ZoneState::Removed)
     }
 
     /// Asks the zone who it is, and compares with what the ledger knows; a zone that nobody has ever used is given an identity.
@@ -122,7 +136,7 @@ impl Member {
     }
 
     async fn register(&self, ledger: &dyn PlacementLedger, id: ZoneId) -> Result<ZoneId, (Error, bool)> {
-        let registered = ledger.register_zone(&ZoneRecord { id: id.clone(), name: self.name.clone() }).await;
+        let registered = ledger.register_zone(&ZoneRecord::new(id.clone(), &self.name)).await;
         registered.map_err(|error| {
             let conflicts = error.kind() == ErrorKind::Conflict;
             (error, conflicts)

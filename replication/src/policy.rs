@@ -198,6 +198,11 @@ impl PlacementPolicy {
         &self.rules
     }
 
+    /// The rules, and the one for what none of them is for.
+    pub(crate) fn all_rules(&self) -> impl Iterator<Item = &PolicyRule> {
+        self.rules.iter().chain([&self.otherwise])
+    }
+
     /// The rule for blobs that are written on behalf of this scope, a repository's name. What is written on behalf of nobody goes everywhere.
     pub fn rule(&self, scope: Option<&str>) -> &PolicyRule {
         let rule = scope.and_then(|name| self.rules.iter().find(|rule| rule.pattern.matches(name)));

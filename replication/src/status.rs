@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use registry_core::{Digest, Result};
 
-use crate::ledger::{Desired, ListPlacements, Placement, ZoneId};
+use crate::ledger::{Desired, ListPlacements, Placement, ZoneId, ZoneState};
 use crate::store::ReplicatedStore;
 
 /// How a zone is.
@@ -16,6 +16,8 @@ pub struct ZoneStatus {
     pub name: String,
     /// Who it is, if that is known.
     pub id: Option<String>,
+    /// What it is used for.
+    pub state: ZoneState,
     /// Whether it is asked: it answers, and is the zone it was.
     pub healthy: bool,
     /// How long it takes to answer, of late.
@@ -91,6 +93,7 @@ impl ReplicatedStore {
             ZoneStatus {
                 name: member.name.clone(),
                 id: id.map(ToString::to_string),
+                state: member.state(),
                 healthy,
                 latency: member.health.latency(),
                 blobs: totals.map_or(0, |totals| totals.blobs),

@@ -43,13 +43,13 @@ pub struct ReplicatedStore {
 impl ReplicatedStore {
     /// The zone names that a policy wants blobs of this scope in.
     pub fn zones_of(&self, scope: Option<&str>) -> Vec<String> {
-        let rule = self.cluster.policy.rule(scope);
-        self.cluster.members.iter().filter(|member| rule.zones.contains(&member.name)).map(|member| member.name.clone()).collect()
+        self.cluster.wanted(self.cluster.policy.rule(scope)).map(|member| member.name.clone()).collect()
     }
 
     /// Whether at least one zone can be read and written: what a readiness check asks. [`ErrorKind::Unavailable`] if not.
     pub fn check(&self) -> Result<()> {
-        if self.cluster.members.iter().any(|member| member.usable().is_some() && member.health.is_writable()) {
+        let works = |member: &Arc<Member>| member.usable().is_some() && member.state().takes_writes() && member.health.is_writable();
+        if self.cluster.members.iter().any(works) {
             return Ok(());
         }
         let last = self.cluster.members.iter().find_map(|member| member.health.last_error());
@@ -95,7 +95,9 @@ impl BlobStore for ReplicatedStore {
                 }
             }
         }
-        let elsewhere = |member: &Arc<Member>| member.health.is_writable() && member.usable().is_some_and(|id| !failed.contains(id));
+        let elsewhere = |member: &Arc<Member>| {
+            member.health.is_writable() && member.state().takes_writes() && member.usable().is_some_and(|id| !failed.contains(id))
+        };
         match failure {
             // It may well be there. Who pushes it again makes it be there for sure; if nobody can, that is what there is to say.
             Some(error) if cluster.members.iter().any(elsewhere) => Err(Error::not_found(digest).with_source(error)),

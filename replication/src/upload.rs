@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::health::is_zones_fault;
-use crate::ledger::ZoneId;
+use crate::ledger::{ZoneId, ZoneState};
 use crate::member::Member;
 use crate::write::{being_deleted, choose, commit, intend, try_again};
 
@@ -78,6 +78,9 @@ pub(crate) async fn resume(cluster: &Arc<Cluster>, options: ResumeOptions) -> Re
     if !cluster.policy.rule(scope.as_deref()).zones.contains(&member.name) {
         return Err(gone("its zone may not hold blobs of this repository any more"));
     }
+    if member.state() == ZoneState::Removed {
+        return Err(gone("its zone was removed"));
+    }
     if member.health.is_open() {
         // Clients begin again, and get another zone.
         return Err(gone("its zone is down"));
@@ -127,6 +130,17 @@ impl ReplicatedUpload {
     /// Makes a request of the upload's zone, and notes how it ended.
     async fn ask<T>(member: &Member, cluster: &Cluster, limit: Duration, request: impl Future<Output = Result<T>>) -> Result<T> {
         member.ask_within(limit, &cluster.options, request).await
+    }
+
+    /// Where the blob is to be. What was begun in a zone before somebody began to empty it ends there, and is moved like all that is in it.
+    fn targets(&self) -> Vec<ZoneId> {
+        let mut targets = self.cluster.targets(self.options.scope.as_deref());
+        let is_wanted = self.cluster.policy.rule(self.options.scope.as_deref()).zones.contains(&self.member.name);
+        if let Some(own) = self.member.id().filter(|own| self.member.state() == ZoneState::Draining && is_wanted && !targets.contains(own))
+        {
+            targets.push(own.clone());
+        }
+        targets
     }
 
     /// Moves to another zone after `error`, if that is possible; `error` if it is not.
@@ -197,8 +211,8 @@ impl BlobUpload for ReplicatedUpload {
 
     async fn commit(&mut self, digest: &Digest) -> Result<BlobInfo> {
         let patience = Instant::now() + self.cluster.options.deletion_patience;
-        let targets = self.cluster.targets(self.options.scope.as_deref());
         loop {
+            let targets = self.targets();
             let intent = intend(&self.cluster, digest, Some(self.upload.offset()), &targets).await?;
             let target = self.member.id().and_then(|id| intent.target(id)).cloned();
             let Some(target) = target else {
@@ -216,6 +230,9 @@ impl BlobUpload for ReplicatedUpload {
                 Ok(info) => {
                     commit(&self.cluster, &self.member, &info, target.generation).await?;
                     self.cluster.freshly_written(digest, self.options.scope.as_deref());
+                    if self.member.state() == ZoneState::Draining {
+                        crate::jobs::drain_again(&self.cluster, &target.zone).await;
+                    }
                     return Ok(info);
                 }
                 Err(error) => self.move_on(error).await?,

@@ -22,7 +22,7 @@ pub(crate) async fn measure(arguments: &Arguments) -> Result<()> {
     let ledger = world.ledger();
     let (a, b) = (ZoneId::new("a"), ZoneId::new("b"));
     for zone in [&a, &b] {
-        ledger.register_zone(&ZoneRecord { id: zone.clone(), name: zone.to_string() }).await?;
+        ledger.register_zone(&ZoneRecord::new(zone.clone(), zone.to_string())).await?;
     }
     println!("| blobs in the ledger, all of them to be copied | claim of 4, ms: median (smallest–largest, of {CLAIMS}) |\n|---|---|");
     let mut filled = 0;

@@ -3,11 +3,13 @@
 mod config;
 mod gc;
 mod image;
+mod job;
 mod replay;
 mod serve;
 mod status;
 mod text;
 mod validate;
+mod zone;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -33,6 +35,7 @@ use crate::logging;
         registry config example > registry.toml     a file with every setting, explained\n  \
         registry --config registry.toml validate    try the configuration before it is used\n  \
         registry status                             how each zone is\n  \
+        registry zone drain boston                  empty a zone\n  \
         registry gc --dry-run                       what garbage collection would remove\n\n\
         Exit codes:\n  \
         0    done, or stopped by a signal and everything in progress ended\n  \
@@ -63,6 +66,16 @@ enum Command {
         after_help = "A failed copy is tried again by itself, ever more rarely. After this it is due at once; a running server makes it."
     )]
     Replay(replay::Options),
+    /// Take a zone out of use for a while, or for good
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+                      registry zone cordon boston         nothing new is written there, while its storage is looked after\n  \
+                      registry zone uncordon boston\n  \
+                      registry zone drain boston          everything is moved to the other zones\n  \
+                      registry zone remove boston         and then the registry forgets it"
+    )]
+    Zone(zone::Command),
     /// Remove what no image needs any more, beside a running server
     #[command(
         after_help = "A blob goes when no manifest of any repository has needed it for gc.grace, and its bytes gc.trash_delay later.\n\
@@ -98,6 +111,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Validate(options) => on_threads(&config, validate::run(&config, &options)),
         Command::Status(options) => on_threads(&config, status::run(&config, &options)),
         Command::Replay(options) => on_threads(&config, replay::run(&config, &options)),
+        Command::Zone(command) => on_threads(&config, zone::run(&config, &command)),
         Command::Gc(options) => on_threads(&config, gc::run(&config, &options)),
         Command::Config(_) => Ok(()),
     }

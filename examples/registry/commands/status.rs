@@ -5,12 +5,12 @@ use futures_util::TryStreamExt as _;
 use registry_core::blob::ListOptions;
 use registry_core::metadata::Page;
 use registry_core::{MetadataStore as _, Result};
-use replication::{FailedWork, ZoneStatus};
+use replication::{FailedWork, JobStatus, ZoneStatus};
 use serde_json::{Value, json};
 
 use super::image::Image;
 use super::text::{age, count, size, table};
-use super::{print, print_json};
+use super::{job, print, print_json};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::stores::{Purpose, Stores};
@@ -31,6 +31,9 @@ pub(crate) struct Options {
 
 /// Repositories asked for at once.
 const PAGE: u32 = 1000;
+
+/// Jobs that are looked at.
+const JOBS: u32 = 100;
 
 /// Failures that are told at most.
 const FAILURES: u32 = 1000;
@@ -61,6 +64,8 @@ struct Status {
     zones: Vec<ZoneStatus>,
     /// The zones' names and places.
     places: Vec<(String, String)>,
+    /// Long pieces of work that have not ended, newest first.
+    jobs: Vec<JobStatus>,
 }
 
 async fn status(config: &Config, stores: &Stores) -> Result<Status> {
@@ -83,6 +88,7 @@ async fn status(config: &Config, stores: &Stores) -> Result<Status> {
     drop(blobs);
     if let Some(zones) = &stores.zones {
         status.zones = zones.replicated.status().await?;
+        status.jobs = zones.replicated.jobs(JOBS).await?.into_iter().filter(JobStatus::is_open).collect();
     }
     Ok(status)
 }
@@ -91,11 +97,12 @@ impl Status {
     fn as_json(&self) -> Value {
         let zones = self.places.iter().map(|(name, path)| match self.zones.iter().find(|zone| zone.name == *name) {
             // It was opened, so it works.
-            None => json!({ "name": name, "path": path, "healthy": true, "blobs": self.blobs, "bytes": self.bytes, "backlog": 0 }),
+            None => json!({ "name": name, "path": path, "state": "active", "healthy": true, "blobs": self.blobs, "bytes": self.bytes, "backlog": 0 }),
             Some(zone) => json!({
                 "name": name,
                 "path": path,
                 "id": zone.id,
+                "state": zone.state.as_str(),
                 "healthy": zone.healthy,
                 "blobs": zone.blobs,
                 "bytes": zone.bytes,
@@ -110,7 +117,8 @@ impl Status {
                 "last_error": zone.last_error,
             }),
         });
-        json!({ "repositories": self.repositories, "blobs": self.blobs, "bytes": self.bytes, "zones": zones.collect::<Vec<_>>() })
+        let jobs: Vec<_> = self.jobs.iter().map(job::as_json).collect();
+        json!({ "repositories": self.repositories, "blobs": self.blobs, "bytes": self.bytes, "zones": zones.collect::<Vec<_>>(), "jobs": jobs })
     }
 
     fn as_text(&self) -> String {
@@ -124,11 +132,12 @@ impl Status {
             text.extend(self.places.iter().map(|(name, path)| format!("zone {name} in {path}\n")));
             return text;
         }
-        let head = ["ZONE", "HEALTHY", "BLOBS", "SIZE", "BACKLOG", "OLDEST", "LAST ERROR"];
+        let head = ["ZONE", "STATE", "HEALTHY", "BLOBS", "SIZE", "BACKLOG", "OLDEST", "LAST ERROR"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(self.zones.iter().map(|zone| {
             vec![
                 zone.name.clone(),
+                zone.state.as_str().to_owned(),
                 if zone.healthy { "yes" } else { "no" }.to_owned(),
                 zone.blobs.to_string(),
                 size(zone.bytes),
@@ -138,6 +147,10 @@ impl Status {
             ]
         }));
         text.push_str(&table(&rows));
+        if !self.jobs.is_empty() {
+            text.push('\n');
+            text.extend(self.jobs.iter().map(|job| format!("{}\n", job::line(job, job.updated_at.since(job.begun_at)))));
+        }
         if self.zones.iter().any(|zone| zone.failing > 0) {
             text.push_str("\nSome copies failed: `registry status --failures` says why, and `registry replay` tries them again at once.\n");
         }

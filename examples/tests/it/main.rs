@@ -39,5 +39,6 @@ mod two_processes;
 mod units;
 mod units_properties;
 mod zone_failures;
+mod zone_life;
 mod zone_status;
 mod zones;

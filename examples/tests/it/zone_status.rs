@@ -44,7 +44,7 @@ async fn status_tells_how_each_zone_is_and_where_an_image_is() {
     let text = told(&data, &["status"]);
     for name in ["local", "remote"] {
         let cells: Vec<_> = text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().collect();
-        assert_eq!(cells[1..3], ["yes", "3"], "{text}");
+        assert_eq!(cells[1..4], ["active", "yes", "3"], "{text}");
     }
 
     // By digest as well, and for an index all that is below it.

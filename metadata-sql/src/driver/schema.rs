@@ -53,7 +53,7 @@ impl Dialect {
 }
 
 /// The versions, oldest first: the statements at index `n` lead from version `n` to `n + 1`. One that was released is never changed, only followed.
-pub(super) const MIGRATIONS: &[&[&str]] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&[&str]] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// Times are milliseconds since 1970, truth values 0 and 1. A repository goes by a number in the tables that have many rows of it, and by its name where
 /// rows outlive it (events) or come before it (uploads). There are no foreign keys: every rule that they could check is part of a command.
@@ -188,6 +188,30 @@ const VERSION_2: &[&str] = &[
     "CREATE INDEX placements_gone ON placements (settled_at) WHERE desired = 1 AND since IS NULL",
     // The highest generation or touch of any blob of which a placement is gone.
     "INSERT INTO meta (name, value) VALUES ('placement_floor', 0)",
+];
+
+/// The life of a zone, and jobs.
+const VERSION_3: &[&str] = &[
+    // 0 active, 1 cordoned, 2 draining, 3 removed: then it has no name.
+    "ALTER TABLE zones ADD COLUMN state {int} NOT NULL DEFAULT 0",
+    // state: 0 open, 1 done, 2 failed, 3 cancelled. zone: its identity. counts: name=number, divided by spaces.
+    "CREATE TABLE jobs (
+        number {id},
+        id {text} NOT NULL UNIQUE,
+        kind {text} NOT NULL,
+        zone {text},
+        state {int} NOT NULL,
+        done {int} NOT NULL,
+        total {int},
+        begun_at {int} NOT NULL,
+        updated_at {int} NOT NULL,
+        lease {text},
+        lease_until {int} NOT NULL,
+        note {text} NOT NULL,
+        counts {text} NOT NULL,
+        error {text},
+        marker {bytes} NOT NULL
+    ) {heap}",
 ];
 
 /// Brings the tables to the version that this crate knows. Safe beside other processes that do the same.

@@ -8,13 +8,28 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use metadata_sql::{SqlLedger, SqlMetadataStore};
 use registry_core::{Digest, ErrorKind};
-use replication::ledger::{Claim, Commit, ListPlacements, Outcome, PlacementLedger as _, ZoneId};
+use replication::ledger::{Claim, Commit, JobKind, ListPlacements, Outcome, PlacementLedger as _, ZoneId, ZoneRecord, ZoneState};
 
 use crate::support::digest;
 
 /// Makes of a database what a release without a ledger would have left.
-pub(crate) const BACK_TO_THE_FIRST_VERSION: &str = "DROP TABLE placements; DROP TABLE placed_blobs; DROP TABLE zones;
+pub(crate) const BACK_TO_THE_FIRST_VERSION: &str = "DROP TABLE placements; DROP TABLE placed_blobs; DROP TABLE zones; DROP TABLE jobs;
     DELETE FROM meta WHERE name = 'placement_floor'; UPDATE meta SET value = 1 WHERE name = 'schema_version'";
+
+/// The same of one whose zones have no states.
+pub(crate) const BACK_TO_THE_SECOND_VERSION: &str =
+    "ALTER TABLE zones DROP COLUMN state; DROP TABLE jobs; UPDATE meta SET value = 2 WHERE name = 'schema_version'";
+
+/// What was there in the second version is there, and what the third brought works.
+pub(crate) async fn what_a_second_version_had_is_there(ledger: &SqlLedger) {
+    assert_eq!(ledger.placements(&[digest("layer")]).await.unwrap().len(), 2);
+    let known = ledger.zones().await.unwrap();
+    assert_eq!(known, [ZoneRecord::new(ZoneId::new("a"), "boston")]);
+    let drained = ledger.set_zone_state(&ZoneId::new("a"), &[ZoneState::Active], ZoneState::Draining).await;
+    assert_eq!(drained.unwrap(), ZoneState::Active);
+    let job = ledger.begin_job(JobKind::Drain, Some(&ZoneId::new("a")), bytes::Bytes::new()).await.unwrap();
+    assert_eq!(ledger.jobs(10).await.unwrap(), [job]);
+}
 
 pub(crate) fn zones(ids: &[&str]) -> Vec<ZoneId> {
     ids.iter().map(ZoneId::new).collect()

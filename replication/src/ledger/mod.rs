@@ -1,5 +1,6 @@
 //! The contract of the database of placements: [`PlacementLedger`].
 
+mod job;
 mod memory;
 pub mod rules;
 mod types;
@@ -11,10 +12,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use registry_core::{Digest, Result, Timestamp};
 
+pub use self::job::{Job, JobKind, JobState};
 pub use self::memory::MemoryLedger;
 pub use self::types::{
     Backlog, Claim, Commit, Desired, IntendedTarget, Intent, ListPlacements, Observed, Outcome, Placement, Retarget, Sighting, Task,
-    TaskKind, Totals, ZoneId, ZoneRecord,
+    TaskKind, Totals, ZoneId, ZoneRecord, ZoneState,
 };
 
 /// What is to be where, and what is: one row, a *placement*, per blob and zone.
@@ -55,14 +57,34 @@ pub use self::types::{
 pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     // ---- zones ----
 
-    /// Makes a zone known. The same again is fine.
+    /// Makes a zone known, in the state that it is given with. The same again is fine, and changes no state.
     ///
     /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict) if the id is known under another name, or the name with another id: then something
-    /// else was put in a zone's place, and nothing may be written or deleted there.
+    /// else was put in a zone's place, and nothing may be written or deleted there. And if the zone was [removed](Self::remove_zone).
     async fn register_zone(&self, zone: &ZoneRecord) -> Result<()>;
 
-    /// The zones that were ever registered, by name.
+    /// The zones that were registered and not removed, by name.
     async fn zones(&self) -> Result<Vec<ZoneRecord>>;
+
+    /// Changes what a zone is used for, if it is in one of the states `from`; returns the state that it was in.
+    ///
+    /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict), and nothing is changed, if it is in another;
+    /// [`ErrorKind::NotFound`](registry_core::ErrorKind::NotFound) if it is not known, or was removed;
+    /// [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput) if it is to be removed by this.
+    async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState>;
+
+    /// Drops the placements of these blobs in a zone that is [draining](ZoneState::Draining), without anything being done there. Returns the blobs whose
+    /// placements stay: somebody wants the blob, and no other zone has a verified copy that is to stay.
+    ///
+    /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict), and nothing is changed, if the zone is in another state.
+    async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>>;
+
+    /// Removes a zone that is [draining](ZoneState::Draining) and has no placement. Its name is free from then on; its id is not registered again, and no
+    /// placement is made in it: what is intended there is left out of what is kept, so that a commit is a conflict. Jobs about it that have not ended are done.
+    ///
+    /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict), and nothing is changed, if the zone has a placement or is in another state. A zone that was
+    /// removed already is fine.
+    async fn remove_zone(&self, zone: &ZoneId) -> Result<()>;
 
     // ---- writers ----
 
@@ -169,4 +191,28 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
 
     /// Drops up to `limit` placements that are absent as desired since `keep` at least; returns how many.
     async fn tidy(&self, keep: Duration, limit: u32) -> Result<u32>;
+
+    // ---- jobs ----
+
+    /// Begins a job of this kind about this zone, at this [`marker`](Job::marker), unless one has not ended: then it is that one, as it is. Nobody has a new
+    /// one yet.
+    async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job>;
+
+    /// Takes up the oldest job that has not ended, that nobody has, and that is about one of these zones or about none; `None` if there is none such.
+    async fn take_job(&self, zones: &[ZoneId], lease: Duration) -> Result<Option<Job>>;
+
+    /// Notes how far a job is ([`done`](Job::done), [`total`](Job::total), [`note`](Job::note), [`counts`](Job::counts), [`marker`](Job::marker)), and keeps it
+    /// for another `lease`. May be lost with the power.
+    ///
+    /// [`ErrorKind::LeaseLost`](registry_core::ErrorKind::LeaseLost) if it is no longer the caller's, or has ended.
+    async fn save_job(&self, job: &Job, lease: Duration) -> Result<()>;
+
+    /// The same, and gives the job back: in the state [`Open`](JobState::Open) for somebody else to go on with, in another one for good.
+    async fn end_job(&self, job: &Job) -> Result<()>;
+
+    /// Calls off the job of this kind about this zone that has not ended; whether there was one.
+    async fn cancel_job(&self, kind: JobKind, zone: Option<&ZoneId>) -> Result<bool>;
+
+    /// The jobs that have not ended, and those that ended last, newest first, `limit` at most. At least the last 100 are remembered.
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>>;
 }

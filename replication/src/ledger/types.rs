@@ -37,11 +37,65 @@ impl fmt::Display for ZoneId {
 
 /// A zone that the ledger knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ZoneRecord {
     /// Who it is.
     pub id: ZoneId,
     /// What it is called.
     pub name: String,
+    /// What it is used for.
+    pub state: ZoneState,
+}
+
+impl ZoneRecord {
+    /// A zone that is used for everything.
+    pub fn new(id: ZoneId, name: impl Into<String>) -> Self {
+        Self { id, name: name.into(), state: ZoneState::Active }
+    }
+
+    /// The same in another state.
+    #[must_use]
+    pub fn with_state(mut self, state: ZoneState) -> Self {
+        self.state = state;
+        self
+    }
+}
+
+/// What a zone is used for, as its operators have said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ZoneState {
+    /// Everything.
+    #[default]
+    Active,
+    /// Nothing new is written to it: pushes go elsewhere, and copies that it is owed wait. What is there is read, verified and deleted as ever.
+    Cordoned,
+    /// The same, and it is owed nothing any more: what is there goes once the other zones have it.
+    Draining,
+    /// It is none of the registry's zones any more. Its id is remembered, so that nobody takes its old bytes for good ones.
+    Removed,
+}
+
+impl ZoneState {
+    /// A stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Whether pushes and copies are written to it.
+    pub const fn takes_writes(self) -> bool {
+        matches!(self, Self::Active)
+    }
+
+    /// Whether copies of what its policy wants there are owed to it.
+    pub const fn is_target(self) -> bool {
+        matches!(self, Self::Active | Self::Cordoned)
+    }
 }
 
 /// What is to be.
@@ -238,7 +292,7 @@ pub enum Sighting {
 pub struct Claim {
     /// The zone in which it works.
     pub zone: ZoneId,
-    /// The zones that it can read from.
+    /// The zones that it can read from. Without any, no copy is made.
     pub sources: Vec<ZoneId>,
     /// At most so many tasks.
     pub limit: u32,

@@ -19,7 +19,7 @@ use crate::cluster::Cluster;
 use crate::ledger::Claim;
 use crate::member::Member;
 use crate::store::ReplicatedStore;
-use crate::{metrics, reconcile};
+use crate::{jobs, metrics, reconcile};
 
 /// How often the gauges are set.
 const GAUGES: Duration = Duration::from_secs(15);
@@ -93,6 +93,8 @@ impl ReplicatedStore {
         }
         tasks.spawn(watch_backlog(Arc::clone(&self.cluster), stop.clone()));
         tasks.spawn(reconcile_now_and_then(Arc::clone(&self.cluster), stop.clone()));
+        tasks.spawn(jobs::hear_states(Arc::clone(&self.cluster), stop.clone()));
+        tasks.spawn(jobs::work(Arc::clone(&self.cluster), stop.clone()));
         Workers { stop, tasks }
     }
 
@@ -124,10 +126,12 @@ impl ReplicatedStore {
 async fn claim(cluster: &Cluster, member: &Member, limit: usize) -> registry_core::Result<Vec<task::Claimed>> {
     let Some(zone) = member.usable().filter(|_| !member.health.is_open()) else { return Ok(Vec::new()) };
     let sources = cluster.members.iter().filter(|other| !other.health.is_open()).filter_map(|other| other.usable());
+    let sources: Vec<_> = sources.filter(|other| *other != zone).cloned().collect();
     let options = &cluster.options;
     let claim = Claim {
         zone: zone.clone(),
-        sources: sources.filter(|other| *other != zone).cloned().collect(),
+        // Nothing is copied to where nothing is to be written.
+        sources: if member.state().takes_writes() { sources } else { Vec::new() },
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
         lease: options.lease,
         look_again: options.look_again,

@@ -76,6 +76,18 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::TidyIgnoresLimit, "tidying_drops_what_is_gone"),
     (Flaw::GenerationsBeginAnew, "generations_and_touches_never_repeat"),
     (Flaw::BytesGoBeforeTheClaim, "writers_copiers_and_deleters_at_once_lose_nothing"),
+    (Flaw::StatesChangeFromAnything, "a_zones_state_changes_from_what_it_is"),
+    (Flaw::RegisteringChangesTheState, "a_zones_state_changes_from_what_it_is"),
+    (Flaw::ForgetTakesTheLast, "only_what_is_safe_elsewhere_is_forgotten"),
+    (Flaw::ForgetIgnoresTheState, "only_what_is_safe_elsewhere_is_forgotten"),
+    (Flaw::RemoveForgetsPlacements, "a_zone_is_removed_when_it_has_no_placement"),
+    (Flaw::RemovedZonesComeBack, "nothing_is_placed_in_a_removed_zone"),
+    (Flaw::JobsAreBegunTwice, "a_job_is_begun_once"),
+    (Flaw::JobsAreForAnyZone, "a_job_is_one_processs_at_a_time"),
+    (Flaw::JobsAreShared, "a_job_is_one_processs_at_a_time"),
+    (Flaw::SavedJobsForgetTheirMarker, "a_jobs_successor_goes_on_where_it_stood"),
+    (Flaw::EndedJobsGoOn, "a_job_that_has_ended_is_nobodys"),
+    (Flaw::CancelLeavesTheHolder, "a_job_is_called_off_whoever_has_it"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,3 +8,4 @@ mod simulation;
 mod support;
 mod working;
 mod writing;
+mod zones;

@@ -6,6 +6,7 @@
 mod apply;
 mod claim;
 mod failing;
+mod jobs;
 mod onlookers;
 mod rows;
 #[cfg(all(test, feature = "sqlite"))]
@@ -16,9 +17,10 @@ mod zones;
 pub(crate) use self::apply::{Apply, Touch};
 pub(crate) use self::claim::{IsDue, Take};
 pub(crate) use self::failing::{Failing, Replay};
+pub(crate) use self::jobs::{BeginJob, CancelJob, Jobs, NoteJob, TakeJob};
 pub(crate) use self::onlookers::{BacklogOf, List, Placements, TotalsOf};
 pub(crate) use self::tidy::{HasGone, Tidy};
-pub(crate) use self::zones::{RegisterZone, Zones};
+pub(crate) use self::zones::{Forget, RegisterZone, RemoveZone, SetZoneState, Zones};
 
 /// How a statement says which blob.
 fn shard(digest: &registry_core::Digest) -> String {

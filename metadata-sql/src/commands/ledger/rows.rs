@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 use replication::ledger::rules::{Blob, Lease, Row as Placed};
-use replication::ledger::{Desired, Observed, ZoneId};
+use replication::ledger::{Desired, Observed, ZoneId, ZoneState};
 
-use super::shard;
+use super::{shard, zones};
 use crate::commands::many;
 use crate::driver::{Reader, Row, Transaction, Value, params};
 
@@ -168,14 +168,31 @@ impl Stored {
         if self.was == self.blob {
             return Ok(());
         }
-        let id = self.save_blob(transaction).await?;
         self.number_zones(transaction).await?;
+        if self.id.is_none() && self.blob.rows.is_empty() {
+            return Ok(());
+        }
+        let id = self.save_blob(transaction).await?;
+        for (zone, was) in self.was.rows.iter().filter(|(zone, _)| !self.blob.rows.contains_key(*zone)) {
+            self.drop_row(transaction, id, zone, was).await?;
+        }
         for (zone, row) in &self.blob.rows {
             let was = self.was.rows.get(zone);
             if was != Some(row) {
                 let number = *self.zones.get(zone).ok_or_else(|| Error::new(ErrorKind::Internal, "a zone has no number").with_key(zone))?;
                 transaction.execute(if was.is_some() { UPDATE } else { INSERT }, &cells(id, number, row)?).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Drops a placement, and the blob with its last one.
+    async fn drop_row<T: Transaction>(&self, transaction: &mut T, id: i64, zone: &ZoneId, was: &Placed) -> Result<()> {
+        let number = *self.zones.get(zone).ok_or_else(|| Error::new(ErrorKind::Internal, "a zone has no number").with_key(zone))?;
+        transaction.execute("DELETE FROM placements WHERE blob = ?1 AND zone = ?2", params![id, number]).await?;
+        raise_floor(transaction, self.was.floor_without(was)).await?;
+        if self.blob.rows.is_empty() {
+            transaction.execute("DELETE FROM placed_blobs WHERE id = ?1", params![id]).await?;
         }
         Ok(())
     }
@@ -194,13 +211,17 @@ impl Stored {
         Ok(id)
     }
 
-    /// Finds the numbers of zones that the blob comes to, and gives one to each that has none.
+    /// Finds the numbers of zones that the blob comes to, and gives one to each that has none. It does not come to a zone that was removed.
     async fn number_zones<T: Transaction>(&mut self, transaction: &mut T) -> Result<()> {
         let new: Vec<_> = self.blob.rows.keys().filter(|zone| !self.zones.contains_key(zone)).cloned().collect();
-        let sql = "SELECT id, identity FROM zones WHERE identity IN (SELECT value FROM {list})";
+        let sql = "SELECT id, identity, state FROM zones WHERE identity IN (SELECT value FROM {list})";
         let mut numbers = BTreeMap::new();
         for mut row in many::query_texts(transaction, sql, &[], new.iter().map(ToString::to_string).collect()).await? {
-            numbers.insert(ZoneId::new(row.text(1)?), row.int(0)?);
+            let zone = ZoneId::new(row.text(1)?);
+            if zones::state(&mut row, 2)? == ZoneState::Removed {
+                self.blob.rows.remove(&zone);
+            }
+            numbers.insert(zone, row.int(0)?);
         }
         for zone in new.into_iter().filter(|zone| !numbers.contains_key(zone)) {
             let sql = "INSERT INTO zones (identity) VALUES (?1) RETURNING id";
@@ -211,4 +232,9 @@ impl Stored {
         self.zones.append(&mut numbers);
         Ok(())
     }
+}
+
+/// No generation or touch up to this one is given again: see `rules::Blob::floor_without`.
+pub(super) async fn raise_floor<T: Transaction>(transaction: &mut T, floor: u64) -> Result<()> {
+    transaction.execute("UPDATE meta SET value = ?1 WHERE name = 'placement_floor' AND value < ?1", params![floor]).await.map(drop)
 }

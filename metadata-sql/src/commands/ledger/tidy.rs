@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use registry_core::Result;
 
+use super::rows::raise_floor;
 use crate::commands::{many, rows};
 use crate::driver::{Command, Query, Reader, Row, Transaction, params};
 
@@ -53,7 +54,7 @@ impl Command for Tidy {
         let sql = "DELETE FROM placed_blobs WHERE id IN (SELECT CAST(value AS BIGINT) FROM {list})
             AND NOT EXISTS (SELECT 1 FROM placements p WHERE p.blob = placed_blobs.id)";
         many::execute_ids(transaction, sql, &[], &dropped.iter().map(|(blob, _)| *blob).collect::<Vec<_>>()).await?;
-        transaction.execute("UPDATE meta SET value = ?1 WHERE name = 'placement_floor' AND value < ?1", params![floor]).await?;
+        raise_floor(transaction, u64::try_from(floor).unwrap_or(0)).await?;
         Ok(u32::try_from(dropped.len()).unwrap_or(u32::MAX))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use metadata_sql::SqlMetadataStore;
 use registry_core::MetadataStore as _;
 use registry_core::testing::ManualClock;
-use replication::ledger::{PlacementLedger, Sighting, ZoneId};
+use replication::ledger::{PlacementLedger, Sighting, ZoneId, ZoneRecord};
 use replication::testing::ledger;
 
 use super::{drop_schema, fresh_schema, open, options, outsider, server};
@@ -90,6 +90,12 @@ async fn a_schema_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
     assert!(store.blob_link(&repository("team/app"), &digest("layer")).await.unwrap().is_some());
     both::push(&store.ledger(), &digest("layer"), &["a", "b"]).await;
     assert_eq!(store.ledger().placements(&[digest("layer")]).await.unwrap().len(), 2);
+    // And what the third brought.
+    store.ledger().register_zone(&ZoneRecord::new(ZoneId::new("a"), "boston")).await.unwrap();
+    store.close().await;
+    outsider.batch_execute(both::BACK_TO_THE_SECOND_VERSION).await.unwrap();
+    let store = open(&url, options(&schema)).await;
+    both::what_a_second_version_had_is_there(&store.ledger()).await;
     store.close().await;
     drop_schema(&url, &schema).await;
 }

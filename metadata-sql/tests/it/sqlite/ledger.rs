@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use metadata_sql::{Durability, SqlMetadataStore, SqliteOptions};
 use registry_core::testing::ManualClock;
-use replication::ledger::PlacementLedger;
+use replication::ledger::{PlacementLedger, ZoneId, ZoneRecord};
 use replication::testing::ledger;
 
 use super::{folder, open, outsider};
@@ -70,7 +70,12 @@ async fn a_file_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
     both::push(&store.ledger(), &digest("layer"), &["a", "b"]).await;
     assert_eq!(store.ledger().placements(&[digest("layer")]).await.unwrap().len(), 2);
     let version: i64 = outsider.query_row("SELECT value FROM meta WHERE name = 'schema_version'", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
+    // And what the third brought.
+    store.ledger().register_zone(&ZoneRecord::new(ZoneId::new("a"), "boston")).await.unwrap();
+    store.close().await;
+    outsider.execute_batch(both::BACK_TO_THE_SECOND_VERSION).unwrap();
+    both::what_a_second_version_had_is_there(&open(&path).await.ledger()).await;
 }
 
 async fn store_link(store: &SqlMetadataStore) -> Option<u64> {

@@ -12,8 +12,8 @@ use registry_core::{Clock, Digest, Result, SystemClock, Timestamp};
 
 use self::state::State;
 use super::{
-    Backlog, Claim, Commit, Intent, ListPlacements, Outcome, Placement, PlacementLedger, Retarget, Sighting, Task, Totals, ZoneId,
-    ZoneRecord,
+    Backlog, Claim, Commit, Intent, Job, JobKind, ListPlacements, Outcome, Placement, PlacementLedger, Retarget, Sighting, Task, Totals,
+    ZoneId, ZoneRecord, ZoneState,
 };
 
 /// A [`PlacementLedger`] in memory: gone with the process, and durable in no other sense.
@@ -62,6 +62,19 @@ impl PlacementLedger for MemoryLedger {
 
     async fn zones(&self) -> Result<Vec<ZoneRecord>> {
         Ok(self.begin().0.zones())
+    }
+
+    async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+        self.begin().0.set_zone_state(zone, from, to)
+    }
+
+    async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
+        self.begin().0.forget(zone, digests)
+    }
+
+    async fn remove_zone(&self, zone: &ZoneId) -> Result<()> {
+        let (mut state, now) = self.begin();
+        state.remove_zone(zone, now)
     }
 
     async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent> {
@@ -153,5 +166,35 @@ impl PlacementLedger for MemoryLedger {
     async fn tidy(&self, keep: Duration, limit: u32) -> Result<u32> {
         let (mut state, now) = self.begin();
         Ok(state.tidy(keep, limit, now))
+    }
+
+    async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job> {
+        let (mut state, now) = self.begin();
+        Ok(state.begin_job(kind, zone, marker, now))
+    }
+
+    async fn take_job(&self, zones: &[ZoneId], lease: Duration) -> Result<Option<Job>> {
+        let (mut state, now) = self.begin();
+        state.take_job(zones, lease, now)
+    }
+
+    async fn save_job(&self, job: &Job, lease: Duration) -> Result<()> {
+        let (mut state, now) = self.begin();
+        state.save_job(job, lease, now)
+    }
+
+    async fn end_job(&self, job: &Job) -> Result<()> {
+        let (mut state, now) = self.begin();
+        state.end_job(job, now)
+    }
+
+    async fn cancel_job(&self, kind: JobKind, zone: Option<&ZoneId>) -> Result<bool> {
+        let (mut state, now) = self.begin();
+        Ok(state.cancel_job(kind, zone, now))
+    }
+
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        let (state, now) = self.begin();
+        Ok(state.jobs(limit, now))
     }
 }

@@ -4,39 +4,145 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
+use bytes::Bytes;
 use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 
-use crate::ledger::rules::Blob;
-use crate::ledger::{Backlog, Claim, Desired, ListPlacements, Observed, Placement, Task, Totals, ZoneId, ZoneRecord};
+use crate::ledger::rules::{Blob, JobRow, lost};
+use crate::ledger::{
+    Backlog, Claim, Desired, Job, JobKind, JobState, ListPlacements, Observed, Placement, Task, Totals, ZoneId, ZoneRecord, ZoneState,
+};
+
+/// Jobs that have ended and are remembered.
+const ENDED_JOBS: usize = 100;
 
 /// Everything the ledger knows.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    zones: BTreeMap<ZoneId, String>,
+    zones: BTreeMap<ZoneId, (String, ZoneState)>,
     /// None of them is without rows.
     blobs: BTreeMap<(u8, Digest), Blob>,
     /// See [`Blob::floor`].
     floor: u64,
+    /// In the order in which they were begun.
+    jobs: Vec<JobRow>,
 }
 
 impl State {
     pub(super) fn register_zone(&mut self, zone: &ZoneRecord) -> Result<()> {
         let conflict = |message: String| Err(Error::new(ErrorKind::Conflict, message).with_zone(&zone.name).with_key(&zone.id));
-        match self.zones.iter().find(|(id, name)| **id == zone.id || **name == zone.name) {
-            Some((id, name)) if *id == zone.id && *name == zone.name => Ok(()),
-            Some((id, name)) if *id == zone.id => conflict(format!("this zone is known under the name {name}")),
-            Some((id, _)) => conflict(format!("the zone of this name is known to have the id {id}")),
-            None => {
-                self.zones.insert(zone.id.clone(), zone.name.clone());
-                Ok(())
-            }
+        if let Some((name, state)) = self.zones.get(&zone.id) {
+            return match state {
+                ZoneState::Removed => conflict("this zone was removed from the registry".to_owned()),
+                _ if *name == zone.name => Ok(()),
+                _ => conflict(format!("this zone is known under the name {name}")),
+            };
         }
+        let namesake = self.zones.iter().find(|(_, (name, state))| *name == zone.name && *state != ZoneState::Removed);
+        if let Some((id, _)) = namesake {
+            return conflict(format!("the zone of this name is known to have the id {id}"));
+        }
+        self.zones.insert(zone.id.clone(), (zone.name.clone(), zone.state));
+        Ok(())
     }
 
     pub(super) fn zones(&self) -> Vec<ZoneRecord> {
-        let mut zones: Vec<_> = self.zones.iter().map(|(id, name)| ZoneRecord { id: id.clone(), name: name.clone() }).collect();
+        let known = self.zones.iter().filter(|(_, (_, state))| *state != ZoneState::Removed);
+        let mut zones: Vec<_> = known.map(|(id, (name, state))| ZoneRecord::new(id.clone(), name).with_state(*state)).collect();
         zones.sort_by(|one, other| one.name.cmp(&other.name));
         zones
+    }
+
+    pub(super) fn set_zone_state(&mut self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+        if to == ZoneState::Removed {
+            return Err(Error::new(ErrorKind::InvalidInput, "a zone is not removed by changing its state").with_key(zone));
+        }
+        match self.zones.get_mut(zone) {
+            None | Some((_, ZoneState::Removed)) => Err(Error::new(ErrorKind::NotFound, "the zone is not known").with_key(zone)),
+            Some((_, state)) if from.contains(state) => Ok(std::mem::replace(state, to)),
+            Some((name, state)) => Err(Error::new(ErrorKind::Conflict, format!("the zone is {}", state.as_str())).with_zone(name.clone())),
+        }
+    }
+
+    fn is_draining(&self, zone: &ZoneId) -> Result<()> {
+        match self.zones.get(zone) {
+            Some((_, ZoneState::Draining)) => Ok(()),
+            _ => Err(Error::new(ErrorKind::Conflict, "the zone is not draining").with_key(zone)),
+        }
+    }
+
+    pub(super) fn forget(&mut self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
+        self.is_draining(zone)?;
+        let mut stay = Vec::new();
+        for digest in digests {
+            let mut floor = self.floor;
+            let is_forgotten = self.with(digest, |blob| {
+                floor = floor.max(blob.rows.get(zone).map_or(0, |row| blob.floor_without(row)));
+                blob.forget(zone)
+            });
+            if is_forgotten {
+                self.floor = floor;
+            } else {
+                stay.push(*digest);
+            }
+        }
+        Ok(stay)
+    }
+
+    pub(super) fn remove_zone(&mut self, zone: &ZoneId, now: Timestamp) -> Result<()> {
+        if self.zones.get(zone).is_some_and(|(_, state)| *state == ZoneState::Removed) {
+            return Ok(());
+        }
+        self.is_draining(zone)?;
+        if self.blobs.values().any(|blob| blob.rows.contains_key(zone)) {
+            return Err(Error::new(ErrorKind::Conflict, "there are placements in the zone").with_key(zone));
+        }
+        self.zones.entry(zone.clone()).and_modify(|(_, state)| *state = ZoneState::Removed);
+        for row in self.jobs.iter_mut().filter(|row| row.job.is_open() && row.job.zone.as_ref() == Some(zone)) {
+            row.conclude(JobState::Done, now);
+        }
+        Ok(())
+    }
+
+    fn job(&mut self, job: &Job) -> Result<&mut JobRow> {
+        self.jobs.iter_mut().find(|row| row.job.id == job.id).ok_or_else(|| lost(job))
+    }
+
+    pub(super) fn begin_job(&mut self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes, now: Timestamp) -> Job {
+        if let Some(row) = self.jobs.iter().find(|row| row.is_open_for(kind, zone)) {
+            return row.seen(now);
+        }
+        let row = JobRow::new(kind, zone.cloned(), marker, now);
+        let job = row.seen(now);
+        self.jobs.push(row);
+        let mut ended = self.jobs.iter().filter(|row| !row.job.is_open()).count();
+        self.jobs.retain(|row| {
+            let goes = !row.job.is_open() && ended > ENDED_JOBS;
+            ended -= usize::from(goes);
+            !goes
+        });
+        job
+    }
+
+    pub(super) fn take_job(&mut self, zones: &[ZoneId], lease: Duration, now: Timestamp) -> Result<Option<Job>> {
+        let is_ours = |row: &&mut JobRow| row.is_free(now) && row.job.zone.as_ref().is_none_or(|zone| zones.contains(zone));
+        self.jobs.iter_mut().find(is_ours).map(|row| row.take(lease, now)).transpose()
+    }
+
+    pub(super) fn save_job(&mut self, job: &Job, lease: Duration, now: Timestamp) -> Result<()> {
+        self.job(job)?.save(job, lease, now)
+    }
+
+    pub(super) fn end_job(&mut self, job: &Job, now: Timestamp) -> Result<()> {
+        self.job(job)?.end(job, now)
+    }
+
+    pub(super) fn cancel_job(&mut self, kind: JobKind, zone: Option<&ZoneId>, now: Timestamp) -> bool {
+        let row = self.jobs.iter_mut().find(|row| row.is_open_for(kind, zone));
+        row.map(|row| row.conclude(JobState::Cancelled, now)).is_some()
+    }
+
+    pub(super) fn jobs(&self, limit: u32, now: Timestamp) -> Vec<Job> {
+        self.jobs.iter().rev().take(limit as usize).map(|row| row.seen(now)).collect()
     }
 
     /// Applies a rule to a blob, known or not, and keeps what came out.
@@ -46,6 +152,7 @@ impl State {
         let blob = self.blobs.entry(key).or_insert_with(|| Blob::new(*digest, floor));
         blob.floor = floor;
         let outcome = rule(blob);
+        blob.rows.retain(|zone, _| self.zones.get(zone).is_none_or(|(_, state)| *state != ZoneState::Removed));
         if blob.rows.is_empty() {
             self.blobs.remove(&key);
         }

@@ -238,6 +238,20 @@ impl Blob {
         }
     }
 
+    /// [`forget`](crate::ledger::PlacementLedger::forget): whether there is no placement in the zone any more. The caller remembers what
+    /// [`floor_without`](Self::floor_without) says of the row that goes.
+    pub fn forget(&mut self, zone: &ZoneId) -> bool {
+        let is_elsewhere =
+            |other: &ZoneId, row: &Row| other != zone && row.desired == Desired::Present && row.observed == Observed::Present;
+        let Some(row) = self.rows.get(zone) else { return true };
+        let is_gone = row.desired == Desired::Absent && row.observed == Observed::Absent;
+        if is_gone || !self.is_visible() || self.rows.iter().any(|(other, row)| is_elsewhere(other, row)) {
+            self.rows.remove(zone);
+            return true;
+        }
+        false
+    }
+
     /// [`replay`](crate::ledger::PlacementLedger::replay); returns how many placements it was about.
     pub fn replay(&mut self, zone: Option<&ZoneId>, now: Timestamp) -> u64 {
         let mut count = 0;

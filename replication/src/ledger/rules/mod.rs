@@ -7,8 +7,10 @@
 //! of one set of rules and three ways to keep rows.
 
 mod blob;
+mod job;
 mod row;
 mod work;
 
 pub use self::blob::Blob;
+pub use self::job::{JobRow, lost};
 pub use self::row::{Lease, Row};

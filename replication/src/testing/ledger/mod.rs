@@ -30,6 +30,7 @@ mod claiming;
 mod condemning;
 mod fencing;
 mod intending;
+mod jobs;
 mod kit;
 mod observing;
 mod retargeting;
@@ -147,7 +148,19 @@ cases! {
     zones:
         zones_are_registered_once_and_again,
         a_zone_under_another_name_is_a_conflict,
-        a_name_with_another_zone_is_a_conflict;
+        a_name_with_another_zone_is_a_conflict,
+        a_zones_state_changes_from_what_it_is,
+        only_what_is_safe_elsewhere_is_forgotten,
+        what_was_forgotten_never_comes_back_under_its_generation,
+        a_zone_is_removed_when_it_has_no_placement,
+        nothing_is_placed_in_a_removed_zone;
+    jobs:
+        a_job_is_begun_once,
+        a_job_is_one_processs_at_a_time,
+        a_jobs_successor_goes_on_where_it_stood,
+        a_job_that_has_ended_is_nobodys,
+        a_job_is_called_off_whoever_has_it,
+        the_last_hundred_jobs_are_remembered;
     intending:
         an_intent_makes_a_placement_in_each_target,
         intending_again_keeps_the_generation_and_touches,

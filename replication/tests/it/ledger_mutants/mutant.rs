@@ -9,8 +9,8 @@ use bytes::Bytes;
 use registry_core::testing::ManualClock;
 use registry_core::{Clock as _, Digest, ErrorKind, Result, Timestamp};
 use replication::ledger::{
-    Backlog, Claim, Commit, Desired, Intent, ListPlacements, MemoryLedger, Observed, Outcome, Placement, PlacementLedger, Retarget,
-    Sighting, Task, TaskKind, Totals, ZoneId, ZoneRecord,
+    Backlog, Claim, Commit, Desired, Intent, Job, JobKind, JobState, ListPlacements, MemoryLedger, Observed, Outcome, Placement,
+    PlacementLedger, Retarget, Sighting, Task, TaskKind, Totals, ZoneId, ZoneRecord, ZoneState,
 };
 use replication::testing::ledger::Fixture;
 
@@ -70,11 +70,23 @@ pub(super) enum Flaw {
     TidyIgnoresLimit,
     GenerationsBeginAnew,
     BytesGoBeforeTheClaim,
+    StatesChangeFromAnything,
+    RegisteringChangesTheState,
+    ForgetTakesTheLast,
+    ForgetIgnoresTheState,
+    RemoveForgetsPlacements,
+    RemovedZonesComeBack,
+    JobsAreBegunTwice,
+    JobsAreForAnyZone,
+    JobsAreShared,
+    SavedJobsForgetTheirMarker,
+    EndedJobsGoOn,
+    CancelLeavesTheHolder,
 }
 
 impl Flaw {
     /// How many there are, without `Nothing`.
-    pub(super) const COUNT: usize = Self::BytesGoBeforeTheClaim as usize;
+    pub(super) const COUNT: usize = Self::CancelLeavesTheHolder as usize;
 }
 
 /// A ledger in memory with a flaw. A clone is another handle on the same.
@@ -95,6 +107,8 @@ struct Notes {
 }
 
 const ALL: [&str; 3] = ["a", "b", "c"];
+
+const ANY: [ZoneState; 3] = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
 
 fn everywhere() -> Vec<ZoneId> {
     ALL.map(ZoneId::new).into()
@@ -136,12 +150,46 @@ impl PlacementLedger for Mutant {
     async fn register_zone(&self, zone: &ZoneRecord) -> Result<()> {
         match self.inner.register_zone(zone).await {
             Err(_) if self.flaw == Flaw::ZonesAreNeverInConflict => Ok(()),
+            Err(_) if self.flaw == Flaw::RemovedZonesComeBack && self.inner.zones().await?.iter().all(|known| known.name != zone.name) => {
+                Ok(())
+            }
+            Ok(()) if self.flaw == Flaw::RegisteringChangesTheState => {
+                self.inner.set_zone_state(&zone.id, &ANY, zone.state).await.map(drop)
+            }
             outcome => outcome,
         }
     }
 
     async fn zones(&self) -> Result<Vec<ZoneRecord>> {
         self.inner.zones().await
+    }
+
+    async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+        let from = if self.flaw == Flaw::StatesChangeFromAnything { &ANY[..] } else { from };
+        self.inner.set_zone_state(zone, from, to).await
+    }
+
+    async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
+        match self.flaw {
+            Flaw::ForgetIgnoresTheState => {
+                let was = self.inner.set_zone_state(zone, &ANY, ZoneState::Draining).await?;
+                let stay = self.inner.forget(zone, digests).await;
+                self.inner.set_zone_state(zone, &ANY, was).await?;
+                stay
+            }
+            // What is only there is not told of, and so taken for forgotten.
+            Flaw::ForgetTakesTheLast => self.inner.forget(zone, digests).await.map(|_| Vec::new()),
+            _ => self.inner.forget(zone, digests).await,
+        }
+    }
+
+    async fn remove_zone(&self, zone: &ZoneId) -> Result<()> {
+        if self.flaw == Flaw::RemoveForgetsPlacements {
+            let all = self.inner.list(&ListPlacements::new(1000).with_zone(Some(zone.clone()))).await?;
+            let digests: Vec<_> = all.into_iter().map(|row| row.digest).collect();
+            drop(self.inner.forget(zone, &digests).await);
+        }
+        self.inner.remove_zone(zone).await
     }
 
     async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent> {
@@ -424,5 +472,46 @@ impl PlacementLedger for Mutant {
         let keep = if self.flaw == Flaw::TidyIgnoresKeep { Duration::ZERO } else { keep };
         let limit = if self.flaw == Flaw::TidyIgnoresLimit { u32::MAX } else { limit };
         self.inner.tidy(keep, limit).await
+    }
+
+    async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job> {
+        if self.flaw == Flaw::JobsAreBegunTwice {
+            self.inner.cancel_job(kind, zone).await?;
+        }
+        self.inner.begin_job(kind, zone, marker).await
+    }
+
+    async fn take_job(&self, zones: &[ZoneId], lease: Duration) -> Result<Option<Job>> {
+        let all = everywhere();
+        let zones = if self.flaw == Flaw::JobsAreForAnyZone { &all[..] } else { zones };
+        let lease = if self.flaw == Flaw::JobsAreShared { Duration::ZERO } else { lease };
+        self.inner.take_job(zones, lease).await
+    }
+
+    async fn save_job(&self, job: &Job, lease: Duration) -> Result<()> {
+        let mut job = job.clone();
+        if self.flaw == Flaw::SavedJobsForgetTheirMarker {
+            job.marker = Bytes::new();
+        }
+        match self.inner.save_job(&job, lease).await {
+            Err(_) if self.flaw == Flaw::CancelLeavesTheHolder => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn end_job(&self, job: &Job) -> Result<()> {
+        let mut job = job.clone();
+        if self.flaw == Flaw::EndedJobsGoOn {
+            job.state = JobState::Open;
+        }
+        self.inner.end_job(&job).await
+    }
+
+    async fn cancel_job(&self, kind: JobKind, zone: Option<&ZoneId>) -> Result<bool> {
+        self.inner.cancel_job(kind, zone).await
+    }
+
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        self.inner.jobs(limit).await
     }
 }

@@ -71,6 +71,18 @@ impl PlacementLedger for Book {
         self.inner.zones().await
     }
 
+    async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+        self.inner.set_zone_state(zone, from, to).await
+    }
+
+    async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
+        self.inner.forget(zone, digests).await
+    }
+
+    async fn remove_zone(&self, zone: &ZoneId) -> Result<()> {
+        self.inner.remove_zone(zone).await
+    }
+
     async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent> {
         let intent = self.inner.intend(digest, size, targets).await?;
         self.see(|world| {
@@ -232,5 +244,29 @@ impl PlacementLedger for Book {
         let dropped = self.inner.tidy(keep, limit).await?;
         self.see(|world| world.count("placements forgotten", u64::from(dropped)));
         Ok(dropped)
+    }
+
+    async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job> {
+        self.inner.begin_job(kind, zone, marker).await
+    }
+
+    async fn take_job(&self, zones: &[ZoneId], lease: Duration) -> Result<Option<Job>> {
+        self.inner.take_job(zones, lease).await
+    }
+
+    async fn save_job(&self, job: &Job, lease: Duration) -> Result<()> {
+        self.inner.save_job(job, lease).await
+    }
+
+    async fn end_job(&self, job: &Job) -> Result<()> {
+        self.inner.end_job(job).await
+    }
+
+    async fn cancel_job(&self, kind: JobKind, zone: Option<&ZoneId>) -> Result<bool> {
+        self.inner.cancel_job(kind, zone).await
+    }
+
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        self.inner.jobs(limit).await
     }
 }

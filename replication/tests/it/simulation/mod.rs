@@ -124,12 +124,15 @@ fn report(seed: u64) {
 }
 
 /// What has to happen in a thousand seeds, or they show nothing.
-const HAPPENS: [&str; 32] = [
+const HAPPENS: [&str; 36] = [
     "checkpoints",
     "commits overtaken",
+    "cordons",
     "crashes",
     "cut streams",
     "damage noticed",
+    "drained",
+    "drains",
     "falls over: corrupt",
     "falls over: cut",
     "falls over: timeout",
@@ -152,6 +155,7 @@ const HAPPENS: [&str; 32] = [
     "strays",
     "suspicions",
     "truncations",
+    "uncordons",
     "uploads discarded",
     "verified",
     "warned",

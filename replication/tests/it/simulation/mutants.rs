@@ -124,6 +124,18 @@ impl PlacementLedger for Wrong<Arc<dyn PlacementLedger>> {
         self.inner.zones().await
     }
 
+    async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+        self.inner.set_zone_state(zone, from, to).await
+    }
+
+    async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
+        self.inner.forget(zone, digests).await
+    }
+
+    async fn remove_zone(&self, zone: &ZoneId) -> Result<()> {
+        self.inner.remove_zone(zone).await
+    }
+
     async fn intend(&self, digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> Result<Intent> {
         if self.is(Mutant::NoIntend) {
             self.shared.intended.lock().unwrap().insert(*digest, (size, targets.to_vec()));
@@ -258,6 +270,30 @@ impl PlacementLedger for Wrong<Arc<dyn PlacementLedger>> {
 
     async fn tidy(&self, keep: Duration, limit: u32) -> Result<u32> {
         self.inner.tidy(keep, limit).await
+    }
+
+    async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job> {
+        self.inner.begin_job(kind, zone, marker).await
+    }
+
+    async fn take_job(&self, zones: &[ZoneId], lease: Duration) -> Result<Option<Job>> {
+        self.inner.take_job(zones, lease).await
+    }
+
+    async fn save_job(&self, job: &Job, lease: Duration) -> Result<()> {
+        self.inner.save_job(job, lease).await
+    }
+
+    async fn end_job(&self, job: &Job) -> Result<()> {
+        self.inner.end_job(job).await
+    }
+
+    async fn cancel_job(&self, kind: JobKind, zone: Option<&ZoneId>) -> Result<bool> {
+        self.inner.cancel_job(kind, zone).await
+    }
+
+    async fn jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        self.inner.jobs(limit).await
     }
 }
 

@@ -1,16 +1,20 @@
 //! What goes wrong, and what operators do meanwhile.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use registry_core::Result;
 use registry_core::testing::{FaultPlan, Op, Rng};
-use replication::ledger::Observed;
+use replication::ReplicatedStore;
+use replication::ledger::{JobState, Observed};
 use tokio::sync::mpsc;
 
 use super::life::When;
 use super::link::Trouble;
-use super::plan::{ACTIVE, LEASE, LONG, PROCESSES, Plan, ZONES};
+use super::plan::{ACTIVE, LEASE, LONG, PROCESSES, Plan, ZONE_NAMES, ZONES};
 use super::world::World;
 
 /// Orders to each process's supervisor.
@@ -72,6 +76,16 @@ enum Episode {
     },
     /// A copy goes bad.
     Rot {
+        zone: usize,
+    },
+    /// Nothing new is to be written to a zone for a while.
+    Cordon {
+        process: usize,
+        zone: usize,
+    },
+    /// A zone is to be emptied; after a while somebody calls it off, wherever it is by then.
+    Drain {
+        process: usize,
         zone: usize,
     },
 }
@@ -137,7 +151,9 @@ fn pause(rng: &mut Rng) -> Duration {
 fn draw(rng: &mut Rng, plan: &Plan) -> Episode {
     let process = usize::try_from(rng.below(PROCESSES as u64)).unwrap();
     let zone = usize::try_from(rng.below(ZONES as u64)).unwrap();
-    match rng.below(if plan.honest { 26 } else { 30 }) {
+    match rng.below(if plan.honest { 30 } else { 34 }) {
+        26 => Episode::Cordon { process, zone },
+        27..30 => Episode::Drain { process, zone },
         19..22 => Episode::Unmounted { zone },
         22..26 => Episode::Stop { process, when: when(rng), pause: pause(rng) },
         0..5 => Episode::Crash { process, when: when(rng) },
@@ -165,6 +181,8 @@ pub(super) async fn run(world: Arc<World>, orders: Orders) {
         let start = Duration::from_millis(rng.below(u64::try_from(ACTIVE.as_millis()).unwrap()));
         let length = Duration::from_millis(500 + rng.below(15_000));
         let episode = draw(&mut rng, &world.plan);
+        // What was lately pushed does not leave a zone before a while.
+        let length = if matches!(episode, Episode::Drain { .. }) { length * 3 } else { length };
         let (world, orders) = (Arc::clone(&world), orders.clone());
         episodes.push(tokio::spawn(async move {
             tokio::time::sleep(start).await;
@@ -247,6 +265,48 @@ async fn happen(world: &Arc<World>, orders: &Orders, episode: Episode, length: D
             world.mounted[zone].store(true, Ordering::Relaxed);
         }
         Episode::Rot { zone } => rot(world, zone),
+        Episode::Cordon { process, zone } => {
+            let name = ZONE_NAMES[zone];
+            order(world, process, "cordons", |store| async move { store.cordon(name).await }).await;
+            tokio::time::sleep(length).await;
+            uncordon(world, zone).await;
+        }
+        Episode::Drain { process, zone } => {
+            let name = ZONE_NAMES[zone];
+            order(world, process, "drains", |store| async move { store.drain(name).await.map(drop) }).await;
+            tokio::time::sleep(length).await;
+            uncordon(world, zone).await;
+            let jobs = world.ledger.jobs(1).now_or_never().unwrap().unwrap();
+            world.count("drained", u64::from(jobs.first().is_some_and(|job| job.state == JobState::Done)));
+        }
+    }
+}
+
+/// Has a process do something, if it is there and lives long enough; whether it could.
+async fn order<F: Future<Output = Result<()>>>(
+    world: &World,
+    process: usize,
+    what: &'static str,
+    command: impl FnOnce(ReplicatedStore) -> F,
+) -> bool {
+    let Some(running) = world.running(process) else { return false };
+    let done = tokio::select! {
+        biased;
+        done = command(running.store.clone()) => done,
+        () = running.life.died() => return false,
+    };
+    world.note(if done.is_ok() { what } else { "orders refused" }, format_args!("{what} {done:?}"));
+    done.is_ok()
+}
+
+/// All is as it was before somebody cordoned or drained the zone: whoever is there sees to that.
+async fn uncordon(world: &World, zone: usize) {
+    let name = ZONE_NAMES[zone];
+    for process in (0..PROCESSES).cycle() {
+        if order(world, process, "uncordons", |store| async move { store.uncordon(name).await }).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -340,6 +340,9 @@ rows! { MetadataStore:
 rows! { PlacementLedger:
     fn register_zone(zone: &ZoneRecord) -> ();
     fn zones() -> Vec<ZoneRecord>;
+    fn set_zone_state(zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> ZoneState;
+    fn forget(zone: &ZoneId, digests: &[Digest]) -> Vec<Digest>;
+    fn remove_zone(zone: &ZoneId) -> ();
     fn intend(digest: &Digest, size: Option<u64>, targets: &[ZoneId]) -> ledger::Intent;
     fn committed(commit: &Commit) -> ();
     fn condemn(digest: &Digest, untouched_since: Option<Timestamp>, trash_delay: Duration, zones: &[ZoneId]) -> ();
@@ -358,4 +361,10 @@ rows! { PlacementLedger:
     fn totals() -> Vec<Totals>;
     fn list(list: &ListPlacements) -> Vec<Placement>;
     fn tidy(keep: Duration, limit: u32) -> u32;
+    fn begin_job(kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Job;
+    fn take_job(zones: &[ZoneId], lease: Duration) -> Option<Job>;
+    fn save_job(job: &Job, lease: Duration) -> ();
+    fn end_job(job: &Job) -> ();
+    fn cancel_job(kind: JobKind, zone: Option<&ZoneId>) -> bool;
+    fn jobs(limit: u32) -> Vec<Job>;
 }

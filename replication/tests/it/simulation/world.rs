@@ -120,7 +120,7 @@ impl World {
             let ledger: Arc<dyn PlacementLedger> = Arc::new(MemoryLedger::with_clock(Arc::clone(&clock)));
             // The zones are known: what is met for the first time cannot be told from an empty mount point.
             for (zone, name) in ZONE_NAMES.iter().enumerate() {
-                at_once(ledger.register_zone(&ZoneRecord { id: zone_id(zone), name: (*name).to_string() })).unwrap();
+                at_once(ledger.register_zone(&ZoneRecord::new(zone_id(zone), *name))).unwrap();
             }
             let ledger: Arc<dyn PlacementLedger> = Arc::new(Book::new(Weak::clone(world), wrong.ledger(ledger)));
             let zone = |(zone, medium): (usize, &Medium)| {

@@ -1,0 +1,181 @@
+//! Long pieces of work: doing them, and telling how far they are.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use replication::{JobStatus, ReplicatedStore};
+use serde_json::{Value, json};
+
+use super::text::age;
+use super::{print, print_json};
+use crate::failure::Failure;
+use crate::signals;
+
+/// How often to look how far a job is.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// How often to say so where nobody looks on.
+const SAY: Duration = Duration::from_secs(5);
+
+/// Jobs that are looked at for those that are waited for.
+const JOBS: u32 = 100;
+
+/// How to see to it.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave the work to the servers that run, and do not wait for its end
+    #[arg(long)]
+    no_wait: bool,
+    /// Print one JSON object for each job, when it has ended
+    #[arg(long)]
+    json: bool,
+}
+
+impl Options {
+    /// Whether to print JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+}
+
+/// Works until the jobs have ended, and tells how far they are; fails if one has.
+pub(crate) async fn follow(store: &ReplicatedStore, mut jobs: Vec<JobStatus>, options: &Options) -> Result<(), Failure> {
+    if options.no_wait {
+        return tell(&jobs, options, |job| {
+            let zone = job.zone.as_deref().unwrap_or("all zones");
+            format!("The servers that run {} {zone} from now on; `registry status` tells how far they are.", job.kind)
+        });
+    }
+    let stop = signals::stop_token()?;
+    let workers = store.start();
+    let begun = Instant::now();
+    let mut screen = Screen::new(options);
+    while jobs.iter().any(JobStatus::is_open) {
+        screen.show(&jobs, begun.elapsed())?;
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+            break;
+        }
+        match store.jobs(JOBS).await {
+            Ok(known) => {
+                for job in &mut jobs {
+                    if let Some(now) = known.iter().find(|known| known.id == job.id) {
+                        job.clone_from(now);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot tell how far it is"),
+        }
+    }
+    workers.stop().await;
+    screen.clear()?;
+    tell(&jobs, options, |job| line(job, begun.elapsed()))?;
+    match jobs.iter().find(|job| job.state != "done") {
+        None => Ok(()),
+        Some(job) if job.is_open() => {
+            Err(Failure::new("stopped before its end").hint("servers that run go on with it; without any, give the same command again"))
+        }
+        Some(job) => {
+            let (zone, why) = (job.zone.as_deref().unwrap_or("all zones"), job.error.as_deref().unwrap_or("somebody called it off"));
+            Err(Failure::new(format!("{} {zone}: {}: {why}", job.kind, job.state)))
+        }
+    }
+}
+
+fn tell(jobs: &[JobStatus], options: &Options, text: impl Fn(&JobStatus) -> String) -> Result<(), Failure> {
+    for job in jobs {
+        if options.json { print_json(&as_json(job))? } else { print(&format!("{}\n", text(job)))? }
+    }
+    Ok(())
+}
+
+/// Where it is told how far jobs are: on a terminal in lines that are drawn over, elsewhere now and then in new ones.
+struct Screen {
+    is_terminal: bool,
+    is_silent: bool,
+    drawn: usize,
+    said: Option<Instant>,
+}
+
+impl Screen {
+    fn new(options: &Options) -> Self {
+        Self { is_terminal: std::io::stdout().is_terminal(), is_silent: options.json, drawn: 0, said: None }
+    }
+
+    fn show(&mut self, jobs: &[JobStatus], since: Duration) -> Result<(), Failure> {
+        if self.is_silent || (!self.is_terminal && self.said.is_some_and(|said| said.elapsed() < SAY)) {
+            return Ok(());
+        }
+        self.clear()?;
+        self.said = Some(Instant::now());
+        for job in jobs {
+            let line = line(job, since);
+            // A line that is broken by the terminal could not be drawn over.
+            let line: String = if self.is_terminal { format!("{} {line}", bar(job)).chars().take(120).collect() } else { line };
+            print(&format!("{line}\n"))?;
+        }
+        if self.is_terminal {
+            self.drawn = jobs.len();
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), Failure> {
+        match std::mem::take(&mut self.drawn) {
+            0 => Ok(()),
+            // Up so many lines, and everything below goes.
+            lines => print(&format!("\x1b[{lines}A\x1b[J")),
+        }
+    }
+}
+
+fn bar(job: &JobStatus) -> String {
+    const WIDTH: u64 = 20;
+    let full = job.total.filter(|total| *total > 0).map_or(0, |total| (job.done * WIDTH / total).min(WIDTH));
+    (0..WIDTH).map(|at| if at < full { '█' } else { '░' }).collect()
+}
+
+/// How far a job is, in a line.
+pub(crate) fn line(job: &JobStatus, since: Duration) -> String {
+    let zone = job.zone.as_deref().unwrap_or("all zones");
+    let share = match job.total {
+        Some(0) => "nothing to do".to_owned(),
+        Some(total) => format!("{} of {total} {} ({} %)", job.done, job.unit, job.done * 100 / total),
+        None => "beginning".to_owned(),
+    };
+    let state = match job.state {
+        "open" if job.running => String::new(),
+        "open" => ", nobody is at it".to_owned(),
+        state => format!(", {state}"),
+    };
+    let rest = match job.total {
+        Some(total) if job.is_open() && job.done > 0 && total > job.done => {
+            let left = since.as_secs_f64() / job.done as f64 * (total - job.done) as f64;
+            format!(", about {} left", age(Duration::from_secs_f64(left.min(1e9))))
+        }
+        _ => String::new(),
+    };
+    let counts: String = job.counts.iter().map(|(name, count)| format!(", {count} {}", name.replace('_', " "))).collect();
+    let note = if job.note.is_empty() { String::new() } else { format!(": {}", job.note) };
+    let error = job.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    format!("{} {zone}: {share}{state}{rest}{counts}{note}{error}", job.kind)
+}
+
+/// A job as the commands tell it.
+pub(crate) fn as_json(job: &JobStatus) -> Value {
+    json!({
+        "id": job.id,
+        "kind": job.kind,
+        "zone": job.zone,
+        "state": job.state,
+        "running": job.running,
+        "done": job.done,
+        "total": job.total,
+        "unit": job.unit,
+        "counts": job.counts,
+        "note": job.note,
+        "error": job.error,
+        "begun_at": job.begun_at.as_millis(),
+        "updated_at": job.updated_at.as_millis(),
+    })
+}

@@ -1,0 +1,180 @@
+//! Emptying a zone.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use registry_core::{Error, ErrorKind, RepositoryName, Result};
+use tokio::time::Instant;
+
+use super::{End, save, zone_of};
+use crate::cluster::Cluster;
+use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Placement, Retarget, ZoneId, ZoneState};
+use crate::member::Member;
+use crate::workers::Stop;
+
+/// Placements that are looked at in one go.
+const PAGE: u32 = 500;
+
+/// How many of them at once: a ledger that commits many together does it in a fraction of the time.
+const AT_ONCE: usize = 16;
+
+/// How often, of its time, the zone is looked through while the workers delete.
+const SHARE: u32 = 4;
+
+/// Refuses to empty a zone that a policy cannot do without.
+pub(super) fn check(cluster: &Cluster, leaving: &Member) -> Result<()> {
+    for rule in cluster.policy.all_rules().filter(|rule| rule.zones.contains(&leaving.name)) {
+        let left = cluster.wanted(rule).filter(|member| member.name != leaving.name).count();
+        if left == 0 {
+            let message = format!("the policy for {} wants its blobs in no other zone: there would be none left", rule.pattern);
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_zone(&leaving.name));
+        }
+        if left < rule.min_copies as usize {
+            let message = format!("the policy for {} asks for {} copies, and {left} zones would be left", rule.pattern, rule.min_copies);
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_zone(&leaving.name));
+        }
+    }
+    Ok(())
+}
+
+/// What is left in the zone.
+#[derive(Debug, Default)]
+struct Left {
+    /// To be deleted, as soon as the others are verified.
+    leaving: u64,
+    /// Not yet, since somebody may be about to refer to it.
+    recent: u64,
+    /// No repository holds it, and no other zone has it: garbage collection sees to it, or whoever is writing it links it.
+    unheld: u64,
+    /// There is no other zone that the policies of those who hold it allow.
+    stuck: u64,
+    /// Could not be told to leave.
+    failed: u64,
+    /// Why, the last time.
+    error: Option<Error>,
+}
+
+impl Left {
+    fn count(&self) -> u64 {
+        self.leaving + self.recent + self.unheld + self.stuck + self.failed
+    }
+
+    fn note(&self) -> String {
+        let mut parts = Vec::new();
+        let mut say = |count: u64, what: &str| {
+            if count > 0 {
+                parts.push(format!("{count} {what}"));
+            }
+        };
+        say(self.leaving, "wait for verified copies elsewhere, or are being deleted");
+        say(self.recent, "were pushed just now, and wait");
+        say(self.unheld, "are held by no repository, and wait for garbage collection");
+        say(self.stuck, "may be in no other zone by their policies");
+        say(self.failed, "could not be told to leave");
+        if let Some(error) = &self.error {
+            parts.push(error.to_string());
+        }
+        parts.join("; ")
+    }
+}
+
+pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<End> {
+    let member = Arc::clone(zone_of(cluster, job)?);
+    loop {
+        cluster.hear_states().await?;
+        if member.state() != ZoneState::Draining {
+            return Ok(End::Ended(JobState::Cancelled));
+        }
+        let began = Instant::now();
+        let Some(left) = walk(cluster, job, &member, stop).await? else { return Ok(End::Stopped) };
+        let count = left.count();
+        let total = job.total.unwrap_or(0).max(job.done + count);
+        job.total = Some(total);
+        job.done = total - count;
+        job.note = left.note();
+        save(cluster, job).await?;
+        if count == 0 {
+            return Ok(End::Ended(JobState::Done));
+        }
+        let pause = (began.elapsed() * SHARE).max(cluster.options.poll_interval).min(cluster.options.lease / 4);
+        if stop.sleep(pause).await {
+            return Ok(End::Stopped);
+        }
+    }
+}
+
+/// Goes through what is in the zone, and sees to it that it is wanted elsewhere; `None` if it is time to stop.
+async fn walk(cluster: &Arc<Cluster>, job: &Job, member: &Member, stop: &Stop) -> Result<Option<Left>> {
+    let Some(zone) = member.id() else { return Err(Error::new(ErrorKind::Internal, "a zone without identity")) };
+    let mut left = Left::default();
+    let mut after = None;
+    let mut saved = Instant::now();
+    loop {
+        if stop.is_set() {
+            return Ok(None);
+        }
+        if saved.elapsed() > cluster.options.lease / 4 {
+            save(cluster, job).await?;
+            saved = Instant::now();
+        }
+        let page = cluster.ledger.list(&ListPlacements::new(PAGE).with_zone(Some(zone.clone())).with_after(after)).await?;
+        let is_last = page.len() < PAGE as usize;
+        after = page.last().map(|placement| (placement.digest, placement.zone.clone()));
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = page.into_iter().partition(|placement| placement.desired == Desired::Present);
+        left.leaving += unwanted.iter().filter(|placement| placement.observed != Observed::Absent).count() as u64;
+        let mut moved = stream::iter(wanted).map(|placement| leave(cluster, zone, placement)).buffer_unordered(AT_ONCE);
+        while let Some(how) = moved.next().await {
+            match how {
+                Ok(How::Leaving) => left.leaving += 1,
+                Ok(How::Recent) => left.recent += 1,
+                Ok(How::Unheld) => left.unheld += 1,
+                Ok(How::Stuck) => left.stuck += 1,
+                Err(error) => {
+                    left.failed += 1;
+                    left.error = Some(error);
+                }
+            }
+        }
+        drop(moved);
+        if is_last || after.is_none() {
+            cluster.wake(&cluster.ids());
+            return Ok(Some(left));
+        }
+    }
+}
+
+enum How {
+    Leaving,
+    Recent,
+    Unheld,
+    Stuck,
+}
+
+/// Sees to it that a blob is wanted where its repositories want it, and not in the zone that is left.
+async fn leave(cluster: &Cluster, zone: &ZoneId, placement: Placement) -> Result<How> {
+    let digest = &placement.digest;
+    let holders = match &cluster.metadata {
+        Some(metadata) => metadata.holders(digest).await?,
+        None => Vec::new(),
+    };
+    let placements = cluster.ledger.placements(&[*digest]).await?;
+    // Zones that this process was not told of are somebody else's to decide about.
+    let others = |placement: &&Placement| {
+        let is_ours = cluster.member(&placement.zone).is_some();
+        placement.desired == Desired::Present && placement.zone != *zone && (holders.is_empty() || !is_ours)
+    };
+    let others: Vec<_> = placements.iter().filter(others).map(|placement| placement.zone.clone()).collect();
+    let mut targets = cluster.union(holders.iter().map(RepositoryName::as_str));
+    if holders.is_empty() && cluster.metadata.is_none() {
+        // Nobody knows on whose behalf it was written.
+        targets = cluster.targets(None);
+    }
+    targets.extend(others.into_iter().filter(|other| !targets.contains(other)).collect::<Vec<_>>());
+    targets.retain(|target| target != zone);
+    if targets.is_empty() {
+        return Ok(if holders.is_empty() { How::Unheld } else { How::Stuck });
+    }
+    let options = &cluster.options;
+    let retarget = Retarget { targets, untouched_for: options.narrow_after, trash_delay: options.trash_delay };
+    Ok(if cluster.ledger.retarget(digest, &retarget).await? { How::Leaving } else { How::Recent })
+}

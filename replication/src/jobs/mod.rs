@@ -1,0 +1,274 @@
+//! What operators do to zones, and the long pieces of work that follow from it: each is a [job](crate::ledger::Job) in the ledger, done by the workers of
+//! whichever process has the zone, and taken up by another where the first one vanished.
+//!
+//! A job only ever changes what is *desired*: the copies and deletes are placements like all others, with their fences and their checks. So there is nothing
+//! that a job could do in the wrong order, and one that begins anew does no harm.
+
+mod drain;
+mod remove;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use registry_core::{Error, ErrorKind, Result, Timestamp};
+use tokio::task::JoinSet;
+
+use crate::cluster::Cluster;
+use crate::ledger::{Job, JobKind, JobState, ZoneId, ZoneState};
+use crate::member::Member;
+use crate::store::ReplicatedStore;
+use crate::workers::Stop;
+
+/// How many jobs a process has in progress at once. Each is mostly waiting.
+const AT_ONCE: usize = 16;
+
+/// How often to hear what zones are used for.
+const HEAR: Duration = Duration::from_secs(2);
+
+/// A long piece of work on a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobStatus {
+    /// Which.
+    pub id: String,
+    /// What it is about: `drain`, `remove`.
+    pub kind: &'static str,
+    /// The zone's name, or its id if this process does not know it.
+    pub zone: Option<String>,
+    /// `open`, `done`, `failed` or `cancelled`.
+    pub state: &'static str,
+    /// Whether a process is at it now. One that is open and that nobody is at is taken up by the next process with workers that has the zone.
+    pub running: bool,
+    /// What is counted in `done`: `blobs`.
+    pub unit: &'static str,
+    /// How many are done.
+    pub done: u64,
+    /// Of how many.
+    pub total: Option<u64>,
+    /// What it waits for.
+    pub note: String,
+    /// What it has found so far, by name.
+    pub counts: BTreeMap<String, u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it was begun, by the ledger's clock.
+    pub begun_at: Timestamp,
+    /// When somebody last noted how far it is.
+    pub updated_at: Timestamp,
+}
+
+impl JobStatus {
+    /// Whether it has not ended.
+    pub fn is_open(&self) -> bool {
+        self.state == JobState::Open.as_str()
+    }
+}
+
+impl ReplicatedStore {
+    /// Writes nothing new to a zone: pushes go to others, and copies that it is owed wait. What is there is read, verified and deleted as ever. Every process
+    /// knows within two seconds. A zone that is cordoned already is fine.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone; [`ErrorKind::Conflict`] if it is draining.
+    pub async fn cordon(&self, zone: &str) -> Result<()> {
+        self.set_state(zone, &[ZoneState::Active, ZoneState::Cordoned], ZoneState::Cordoned).await.map(drop)
+    }
+
+    /// Writes to a zone again that was cordoned, or is draining: that is called off, and what is gone from it is copied back.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone.
+    pub async fn uncordon(&self, zone: &str) -> Result<()> {
+        let from = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
+        let was = self.set_state(zone, &from, ZoneState::Active).await?;
+        let id = self.member(zone)?.id().cloned();
+        for kind in [JobKind::Drain, JobKind::Remove] {
+            self.cluster.ledger.cancel_job(kind, id.as_ref()).await?;
+        }
+        if was == ZoneState::Draining {
+            // What its policy wants there is owed to it again.
+            self.cluster.compare.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Begins to empty a zone, as a job: nothing new is written there; each blob goes from it once every other zone that is to have it has a verified copy,
+    /// and one of those was read within [`verified_within`](crate::Options::verified_within). The last copy of a blob never goes. Returns at once;
+    /// [workers](Self::start) of any process that has the zone do the rest, and [`jobs`](Self::jobs) tells how far they are. Begun again, it is the same job.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone, or if a policy would be left with no zone, or with fewer than its
+    /// [`min_copies`](crate::PolicyRule::with_min_copies).
+    pub async fn drain(&self, zone: &str) -> Result<JobStatus> {
+        self.cluster.hear_states().await?;
+        drain::check(&self.cluster, self.member(zone)?)?;
+        let from = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
+        self.set_state(zone, &from, ZoneState::Draining).await?;
+        self.begin(JobKind::Drain, zone, Bytes::new()).await
+    }
+
+    /// Begins to take a zone out of the registry, as a job: see [`drain`](Self::drain), which comes before it. Refused as long as any blob is only there;
+    /// one that is in another zone, verified and to stay there, is not waited for, so that a zone can be removed whose storage is gone for good. Bytes that
+    /// are left in it then are nobody's. The zone keeps its identity, by which it is known as one that was removed: a process that is still configured with it
+    /// does not use it.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone; [`ErrorKind::Conflict`] if it is not draining, or if blobs are only there, with how many.
+    pub async fn remove(&self, zone: &str) -> Result<JobStatus> {
+        self.cluster.hear_states().await?;
+        let member = self.member(zone)?;
+        if member.state() != ZoneState::Draining {
+            let message = format!("the zone is {}: drain it first", member.state().as_str());
+            return Err(Error::new(ErrorKind::Conflict, message).with_zone(zone));
+        }
+        remove::check(&self.cluster, member).await?;
+        self.begin(JobKind::Remove, zone, Bytes::new()).await
+    }
+
+    /// The jobs that have not ended, and those that ended last, newest first.
+    pub async fn jobs(&self, limit: u32) -> Result<Vec<JobStatus>> {
+        Ok(self.cluster.ledger.jobs(limit).await?.into_iter().map(|job| self.status_of(job)).collect())
+    }
+
+    fn member(&self, zone: &str) -> Result<&Arc<Member>> {
+        let member = self.cluster.members.iter().find(|member| member.name == zone && member.id().is_some());
+        member.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "there is no such zone, or nobody has ever seen it").with_zone(zone))
+    }
+
+    async fn set_state(&self, zone: &str, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+        let id = self.member(zone)?.id().cloned();
+        let Some(id) = id else { return Err(Error::new(ErrorKind::InvalidInput, "there is no such zone").with_zone(zone)) };
+        let was = self.cluster.ledger.set_zone_state(&id, from, to).await.map_err(|error| error.with_zone(zone))?;
+        self.cluster.hear_states().await?;
+        Ok(was)
+    }
+
+    async fn begin(&self, kind: JobKind, zone: &str, marker: Bytes) -> Result<JobStatus> {
+        let id = self.member(zone)?.id().cloned();
+        let job = self.cluster.ledger.begin_job(kind, id.as_ref(), marker).await?;
+        self.cluster.jobs.notify_one();
+        Ok(self.status_of(job))
+    }
+
+    fn status_of(&self, job: Job) -> JobStatus {
+        let name = |id: &ZoneId| self.cluster.member(id).map_or_else(|| id.to_string(), |member| member.name.clone());
+        JobStatus {
+            zone: job.zone.as_ref().map(name),
+            id: job.id,
+            kind: job.kind.as_str(),
+            unit: job.kind.unit(),
+            state: job.state.as_str(),
+            running: job.state == JobState::Open && job.lease_id.is_some(),
+            done: job.done,
+            total: job.total,
+            note: job.note,
+            counts: job.counts,
+            error: job.error,
+            begun_at: job.begun_at,
+            updated_at: job.updated_at,
+        }
+    }
+}
+
+/// Something came to a zone that is to be emptied, perhaps after all else had gone. If this is forgotten, the next comparison of places with policies sees to it.
+pub(crate) async fn drain_again(cluster: &Cluster, zone: &ZoneId) {
+    match cluster.ledger.begin_job(JobKind::Drain, Some(zone), Bytes::new()).await {
+        Ok(_) => cluster.jobs.notify_one(),
+        Err(error) => tracing::warn!(%zone, %error, "could not begin to empty a zone again"),
+    }
+}
+
+/// Hears what zones are used for, again and again.
+pub(crate) async fn hear_states(cluster: Arc<Cluster>, mut stop: Stop) {
+    while !stop.sleep(cluster.jittered(HEAR.min(cluster.options.poll_interval))).await {
+        if let Err(error) = cluster.hear_states().await {
+            tracing::warn!(%error, "the ledger does not tell what zones are used for");
+        }
+    }
+}
+
+/// Does jobs, whichever nobody has.
+pub(crate) async fn work(cluster: Arc<Cluster>, mut stop: Stop) {
+    let mut running = JoinSet::new();
+    while !stop.is_set() {
+        let woken = cluster.jobs.notified();
+        if running.len() < AT_ONCE {
+            match cluster.ledger.take_job(&cluster.ids(), cluster.options.lease).await {
+                Ok(Some(job)) => {
+                    running.spawn(run(Arc::clone(&cluster), job, stop.clone()));
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the ledger does not give out jobs"),
+            }
+        }
+        let pause = cluster.jittered(cluster.options.poll_interval * 2);
+        tokio::select! {
+            biased;
+            () = stop.wait() => break,
+            _ = running.join_next(), if !running.is_empty() => {}
+            () = woken => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// How a job is left.
+enum End {
+    /// It has ended, well or not.
+    Ended(JobState),
+    /// Another process is to go on with it.
+    Stopped,
+}
+
+async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
+    let (cluster, stop) = (&cluster, &mut stop);
+    tracing::info!(job = job.id, kind = job.kind.as_str(), "began with a job, or went on with it");
+    let end = match job.kind {
+        JobKind::Drain => drain::run(cluster, &mut job, stop).await,
+        JobKind::Remove => remove::run(cluster, &mut job, stop).await,
+    };
+    match end {
+        Ok(End::Ended(state)) => job.state = state,
+        Ok(End::Stopped) => {}
+        // Somebody has called it off, or has it: nothing is to be said of it.
+        Err(error) if error.kind() == ErrorKind::LeaseLost => {
+            tracing::info!(job = job.id, kind = job.kind.as_str(), "a job has ended, or is another process's");
+            return;
+        }
+        Err(error) if error.is_retryable() => {
+            job.note = error.to_string();
+            tracing::warn!(job = job.id, kind = job.kind.as_str(), %error, "a job cannot go on now");
+            let pause = cluster.jittered(cluster.options.look_again).min(cluster.options.lease / 2);
+            // If it was called off meanwhile, giving it back changes nothing.
+            let _ = save(cluster, &job).await;
+            stop.sleep(pause).await;
+        }
+        Err(error) => {
+            job.state = JobState::Failed;
+            job.error = Some(error.to_string());
+        }
+    }
+    tracing::info!(job = job.id, kind = job.kind.as_str(), state = job.state.as_str(), note = job.note, "ended with a job");
+    if let Err(error) = cluster.ledger.end_job(&job).await {
+        // Whoever takes it up finds out the same.
+        tracing::warn!(job = job.id, %error, "could not note how a job ended");
+    }
+}
+
+/// Notes how far a job is. An error other than that it is lost is passed over: the lease is long.
+async fn save(cluster: &Cluster, job: &Job) -> Result<()> {
+    match cluster.ledger.save_job(job, cluster.options.lease).await {
+        Err(error) if error.kind() == ErrorKind::LeaseLost => Err(error),
+        Err(error) => {
+            tracing::warn!(job = job.id, %error, "could not note how far a job is");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The zone that a job is about, if this process has it.
+fn zone_of<'a>(cluster: &'a Cluster, job: &Job) -> Result<&'a Arc<Member>> {
+    let member = job.zone.as_ref().and_then(|zone| cluster.member(zone));
+    member.ok_or_else(|| Error::new(ErrorKind::Internal, "the job is about a zone that this process does not have"))
+}
