@@ -111,6 +111,13 @@ impl MetadataStore for SqlMetadataStore {
         self.database.read(sql::HeldBlobs { after: after.copied(), limit }).await
     }
 
+    async fn unknown_blobs(&self, digests: &[Digest]) -> Result<Vec<Digest>> {
+        if digests.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.database.read(sql::UnknownBlobs(digests.to_vec())).await
+    }
+
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()> {
         self.database.write(sql::ObserveBlob { digest: *digest, observation }).await
     }

@@ -176,6 +176,12 @@ impl Cluster {
         interval.mul_f64(0.8 + 0.4 * self.chance())
     }
 
+    /// How long to do nothing after having worked in the background for so long.
+    pub(crate) fn background_pause(&self, worked: Duration) -> Duration {
+        let share = self.options.background_share.clamp(0.01, 1.0);
+        worked.mul_f64((1.0 - share) / share).min(self.options.lease / 4)
+    }
+
     /// The pause before the next attempt after so many failures: doubling, give or take a half, up to a limit.
     pub(crate) fn backoff(&self, attempts: u32) -> Duration {
         let pause = self.options.backoff.saturating_mul(1 << attempts.min(20)).min(self.options.max_backoff);

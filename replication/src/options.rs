@@ -62,6 +62,12 @@ pub struct Options {
     pub reconcile_interval: Duration,
     /// How long placements of deleted blobs are remembered; a day by default.
     pub keep_deleted: Duration,
+    /// How long bytes that nobody knows are left in a zone before a [reconciliation](crate::ReplicatedStore::reconcile) deletes them; a day by default.
+    pub keep_unknown: Duration,
+    /// How often all copies in a zone are read, if nothing else has read them: a month by default, give or take five days in thirty. Zero: never.
+    pub scrub_interval: Duration,
+    /// Which share of its time a reconciliation or a scrub works, from above 0 to 1; a half by default. The rest it waits, so that others are served.
+    pub background_share: f64,
     /// What jitter is drawn from; by chance by default. For tests that must run the same twice.
     pub seed: Option<u64>,
 }
@@ -91,6 +97,9 @@ impl Default for Options {
             replay: 1 << 20,
             reconcile_interval: seconds(3600),
             keep_deleted: seconds(24 * 3600),
+            keep_unknown: seconds(24 * 3600),
+            scrub_interval: seconds(30 * 24 * 3600),
+            background_share: 0.5,
             seed: None,
         }
     }

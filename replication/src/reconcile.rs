@@ -96,7 +96,12 @@ async fn blob(
 }
 
 /// A blob that the ledger does not know, or has given up, although somebody holds it: wherever it is, it is verified, and copied from there.
-async fn adopt(cluster: &Arc<Cluster>, metadata: &dyn MetadataStore, held: &HeldBlob, report: &mut ReconcileReport) -> Result<()> {
+pub(crate) async fn adopt(
+    cluster: &Arc<Cluster>,
+    metadata: &dyn MetadataStore,
+    held: &HeldBlob,
+    report: &mut ReconcileReport,
+) -> Result<()> {
     let digest = &held.digest;
     // It may have been let go, and collected, since it was listed. Whoever brings it back leaves a row for garbage collection, as a writer does: without
     // one nobody would ever delete what comes back here.

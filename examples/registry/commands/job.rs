@@ -1,5 +1,6 @@
 //! Long pieces of work: doing them, and telling how far they are.
 
+use std::future::Future;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::text::age;
 use super::{print, print_json};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::signals;
 
@@ -37,6 +39,31 @@ impl Options {
     pub(crate) fn json(&self) -> bool {
         self.json
     }
+}
+
+/// The zones that a command is about: one, or all.
+pub(crate) fn zones(config: &Config, only: Option<&str>) -> Result<Vec<String>, Failure> {
+    let names: Vec<_> = config.zones.iter().map(|zone| zone.name.clone()).collect();
+    match only {
+        None => Ok(names),
+        Some(name) if names.iter().any(|known| known == name) => Ok(vec![name.to_owned()]),
+        Some(name) => Err(Failure::new(format!("there is no zone {name}")).hint(format!("the zones are {}", names.join(", ")))),
+    }
+}
+
+/// Begins a job for each of these zones, and [follows](follow) them.
+pub(crate) async fn begin_all<F: Future<Output = registry_core::Result<JobStatus>>>(
+    zones: Vec<String>,
+    begin: impl Fn(String) -> F,
+    store: &ReplicatedStore,
+    options: &Options,
+) -> Result<(), Failure> {
+    let mut jobs = Vec::new();
+    for zone in zones {
+        let begun = begin(zone.clone()).await;
+        jobs.push(begun.map_err(|error| Failure::because(format!("cannot begin with {zone}"), &error))?);
+    }
+    follow(store, jobs, options).await
 }
 
 /// Works until the jobs have ended, and tells how far they are; fails if one has.

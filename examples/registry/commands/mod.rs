@@ -4,7 +4,9 @@ mod config;
 mod gc;
 mod image;
 mod job;
+mod reconcile;
 mod replay;
+mod scrub;
 mod serve;
 mod status;
 mod text;
@@ -76,6 +78,16 @@ enum Command {
                       registry zone remove boston         and then the registry forgets it"
     )]
     Zone(zone::Command),
+    /// Compare what is in the zones with what is known of it, and put it right
+    #[command(
+        after_help = "Copies that are gone are made again. Blobs that repositories hold and the database of placements has lost are read and then trusted. What nobody\n\
+                            knows is deleted once it is older than replication.keep_unknown. A zone that lacks more than one in twenty of its blobs is not believed: nothing\n\
+                            is changed then."
+    )]
+    Reconcile(reconcile::Options),
+    /// Read what is stored, and make again from another zone what has rotted
+    #[command(after_help = "A server does the same by itself every replication.scrub_interval, give or take a sixth.")]
+    Scrub(scrub::Options),
     /// Remove what no image needs any more, beside a running server
     #[command(
         after_help = "A blob goes when no manifest of any repository has needed it for gc.grace, and its bytes gc.trash_delay later.\n\
@@ -112,6 +124,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Status(options) => on_threads(&config, status::run(&config, &options)),
         Command::Replay(options) => on_threads(&config, replay::run(&config, &options)),
         Command::Zone(command) => on_threads(&config, zone::run(&config, &command)),
+        Command::Reconcile(options) => on_threads(&config, reconcile::run(&config, &options)),
+        Command::Scrub(options) => on_threads(&config, scrub::run(&config, &options)),
         Command::Gc(options) => on_threads(&config, gc::run(&config, &options)),
         Command::Config(_) => Ok(()),
     }

@@ -264,6 +264,8 @@ impl Values {
         options.reconcile_interval = self.duration_above_zero("replication.reconcile_interval")?;
         options.narrow_after = self.duration("replication.narrow_after")?;
         options.trash_delay = self.duration("replication.trash_delay")?;
+        options.keep_unknown = self.duration("replication.keep_unknown")?;
+        options.scrub_interval = self.duration("replication.scrub_interval")?;
         Ok(options)
     }
 

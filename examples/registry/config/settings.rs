@@ -339,6 +339,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         value_name: "TIME",
         help: "How long copies that are not wanted any more are kept, on top of gc.trash_delay for those of deleted blobs.",
     },
+    Setting {
+        key: "replication.scrub_interval",
+        kind: Kind::Duration,
+        default: "30d",
+        value_name: "TIME",
+        help: "How often to read all that is stored, in the background, to find what has rotted: give or take a sixth. 0: never.",
+    },
+    Setting {
+        key: "replication.keep_unknown",
+        kind: Kind::Duration,
+        default: "1d",
+        value_name: "TIME",
+        help: "How long a blob that is in a zone and that nobody knows is left there by 'registry reconcile'.",
+    },
 ];
 
 /// The setting of this key.

@@ -41,4 +41,5 @@ mod units_properties;
 mod zone_failures;
 mod zone_life;
 mod zone_status;
+mod zone_truth;
 mod zones;

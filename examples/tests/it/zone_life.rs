@@ -15,26 +15,26 @@ use crate::process::{Server, command, registry, texts};
 use crate::tools::{large, seed};
 use crate::zones::{blobs, eventually, push_image};
 
-const ZONES: [&str; 3] = ["boston", "leo", "tokyo"];
+pub(crate) const ZONES: [&str; 3] = ["boston", "leo", "tokyo"];
 
 /// A configuration of three zones in a folder.
-fn configuration(dir: &Path, zones: &[&str]) -> PathBuf {
+pub(crate) fn configuration(dir: &Path, zones: &[&str]) -> PathBuf {
     let zone = |name: &&str| format!("[[zone]]\nname = \"{name}\"\npath = \"{}\"\n", dir.join(name).display());
     let zones: String = zones.iter().map(zone).collect();
-    let times = "[replication]\nnarrow_after = \"1s\"\npoll_interval = \"200ms\"\nprobe_interval = \"300ms\"\nlease = \"3s\"\n";
+    let times = "[replication]\nnarrow_after = \"1s\"\npoll_interval = \"200ms\"\nprobe_interval = \"300ms\"\nlease = \"3s\"\nkeep_unknown = \"1s\"\n";
     let path = dir.join(format!("registry-{}.toml", registry_core::random_id()));
     std::fs::write(&path, format!("data = \"{}\"\nlog = \"info\"\n{zones}{times}", dir.join("data").display())).unwrap();
     path
 }
 
-fn serve(dir: &Path, config: &Path) -> Server {
+pub(crate) fn serve(dir: &Path, config: &Path) -> Server {
     let mut command = command("registry");
     command.args(["--listen", "127.0.0.1:0", "--config"]).arg(config);
     Server::spawn(command, dir)
 }
 
 #[track_caller]
-fn told(dir: &Path, config: &Path, args: &[&str]) -> String {
+pub(crate) fn told(dir: &Path, config: &Path, args: &[&str]) -> String {
     let output = registry(dir, &[&["--config", config.to_str().unwrap()], args].concat());
     let (text, errors) = texts(&output);
     assert!(output.status.success(), "{args:?}: {text}{errors}");
@@ -50,7 +50,7 @@ fn refused(dir: &Path, config: &Path, args: &[&str]) -> String {
 }
 
 #[track_caller]
-fn status(dir: &Path, config: &Path) -> Value {
+pub(crate) fn status(dir: &Path, config: &Path) -> Value {
     serde_json::from_str(&told(dir, config, &["status", "--json"])).unwrap()
 }
 

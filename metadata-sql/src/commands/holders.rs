@@ -1,8 +1,11 @@
 //! Who holds a blob, and all blobs that somebody holds.
 
+use std::collections::BTreeSet;
+
 use registry_core::metadata::HeldBlob;
 use registry_core::{Digest, Error, ErrorKind, RepositoryName, Result};
 
+use super::many;
 use crate::driver::{Query, Reader, Row, params};
 
 /// [`holders`](registry_core::MetadataStore::holders).
@@ -54,4 +57,17 @@ fn held(mut row: Row) -> Result<HeldBlob> {
     repositories.sort_unstable();
     repositories.dedup();
     Ok(HeldBlob::new(row.parsed(0)?, row.unsigned(1)?, repositories))
+}
+
+/// [`unknown_blobs`](registry_core::MetadataStore::unknown_blobs).
+pub(crate) struct UnknownBlobs(pub(crate) Vec<Digest>);
+
+impl Query for UnknownBlobs {
+    type Output = Vec<Digest>;
+
+    async fn run<R: Reader>(&self, reader: &mut R) -> Result<Vec<Digest>> {
+        let known = many::query(reader, "SELECT digest FROM blobs WHERE digest IN (SELECT value FROM {list})", &[], &self.0).await?;
+        let known: BTreeSet<Digest> = known.into_iter().map(|mut row| row.parsed(0)).collect::<Result<_>>()?;
+        Ok(self.0.iter().filter(|digest| !known.contains(digest)).copied().collect())
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) use self::collect::{
     TidyEvents, TidyHistory, TidyRepositories,
 };
 pub(crate) use self::events::Events;
-pub(crate) use self::holders::{HeldBlobs, Holders};
+pub(crate) use self::holders::{HeldBlobs, Holders, UnknownBlobs};
 pub(crate) use self::hot::{Hot, Served};
 pub(crate) use self::lists::{ReferrersOf, Repositories, Tags};
 pub(crate) use self::manifests::{DeleteManifest, DeleteTag, Put};

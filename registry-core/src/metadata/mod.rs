@@ -90,6 +90,10 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
     /// beside it: a blob that is held all the while is on exactly one of the pages.
     async fn held_blobs(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<HeldBlob>>;
 
+    /// Those of these blobs that the store has no row of, in the order in which they were asked for: nobody means to write them, holds them, or is collecting
+    /// them.
+    async fn unknown_blobs(&self, digests: &[Digest]) -> Result<Vec<Digest>>;
+
     /// Notes what a reader found when it hashed a blob. A blob without a row is passed over.
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()>;
 

@@ -200,6 +200,7 @@ delayed_metadata! {
     fn rely_on_blob(repository: &RepositoryName, digest: &Digest, at_most_every: Duration) -> Option<BlobLink>;
     fn holders(digest: &Digest) -> Vec<RepositoryName>;
     fn held_blobs(after: Option<&Digest>, limit: u32) -> Vec<HeldBlob>;
+    fn unknown_blobs(digests: &[Digest]) -> Vec<Digest>;
     fn observe_blob(digest: &Digest, observation: Observation) -> ();
     fn create_upload(upload: NewUpload) -> ();
     fn open_upload(key: &UploadKey, offset: Option<u64>) -> OpenUpload;

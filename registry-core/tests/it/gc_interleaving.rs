@@ -118,6 +118,7 @@ forward! {
     fn blob_link(repository: &RepositoryName, digest: &Digest) -> Option<BlobLink>;
     fn holders(digest: &Digest) -> Vec<RepositoryName>;
     fn held_blobs(after: Option<&Digest>, limit: u32) -> Vec<HeldBlob>;
+    fn unknown_blobs(digests: &[Digest]) -> Vec<Digest>;
     fn observe_blob(digest: &Digest, observation: Observation) -> ();
     fn create_upload(upload: NewUpload) -> ();
     fn open_upload(key: &UploadKey, offset: Option<u64>) -> OpenUpload;

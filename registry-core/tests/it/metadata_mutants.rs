@@ -125,6 +125,7 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::HoldersIgnoreManifests, "holders_link_a_blob_or_have_it_as_a_manifest"),
     (Flaw::HoldersAreNamedTwice, "holders_link_a_blob_or_have_it_as_a_manifest"),
     (Flaw::HoldersAreRemembered, "who_let_go_of_a_blob_is_no_holder"),
+    (Flaw::UnheldBlobsAreUnknown, "a_blob_is_unknown_as_long_as_it_has_no_row"),
     (Flaw::HeldBlobsSkipManifests, "held_blobs_are_listed_with_their_size_and_holders"),
     (Flaw::HeldBlobsBeginWithAfter, "held_blobs_are_listed_in_pages"),
     (Flaw::HeldBlobsIgnoreLimit, "held_blobs_are_listed_in_pages"),

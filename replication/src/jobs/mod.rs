@@ -5,7 +5,9 @@
 //! that a job could do in the wrong order, and one that begins anew does no harm.
 
 mod drain;
+mod reconcile;
 mod remove;
+mod scrub;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +26,12 @@ use crate::workers::Stop;
 /// How many jobs a process has in progress at once. Each is mostly waiting.
 const AT_ONCE: usize = 16;
 
+/// How often to look whether a zone is to be scrubbed, at least.
+const LOOK_FOR_SCRUBS: Duration = Duration::from_secs(3600);
+
+/// Jobs that are looked at for the last scrub of a zone.
+const JOBS: u32 = 1000;
+
 /// How often to hear what zones are used for.
 const HEAR: Duration = Duration::from_secs(2);
 
@@ -33,7 +41,7 @@ const HEAR: Duration = Duration::from_secs(2);
 pub struct JobStatus {
     /// Which.
     pub id: String,
-    /// What it is about: `drain`, `remove`.
+    /// What it is about: `drain`, `remove`, `reconcile`, `scrub`.
     pub kind: &'static str,
     /// The zone's name, or its id if this process does not know it.
     pub zone: Option<String>,
@@ -41,7 +49,7 @@ pub struct JobStatus {
     pub state: &'static str,
     /// Whether a process is at it now. One that is open and that nobody is at is taken up by the next process with workers that has the zone.
     pub running: bool,
-    /// What is counted in `done`: `blobs`.
+    /// What is counted in `done`: `blobs`, or `shards` (the 256 parts of a zone by the first two digits of a digest, each of which `reconcile` goes through twice).
     pub unit: &'static str,
     /// How many are done.
     pub done: u64,
@@ -121,6 +129,33 @@ impl ReplicatedStore {
         }
         remove::check(&self.cluster, member).await?;
         self.begin(JobKind::Remove, zone, Bytes::new()).await
+    }
+
+    /// Begins to compare what is in a zone with what the ledger and the [metadata](crate::ReplicatedStoreBuilder::metadata) say of it, as a job, and to make the
+    /// ledger true: copies that are gone are made again; blobs that repositories hold and the ledger does not know are verified and then trusted, so that a lost
+    /// ledger is rebuilt; what nobody knows is deleted once it is older than [`keep_unknown`](crate::Options::keep_unknown). Nothing is changed if more than one
+    /// in twenty of the copies that are to be there is not: then the job fails.
+    ///
+    /// What it finds is counted by name in [`JobStatus::counts`]: `blobs` that were looked at; `missing` copies; copies of `wrong_size`; copies that were `found`
+    /// where they were to be; blobs that were `adopted`; `stray` copies that are wanted elsewhere only; `foreign` blobs that nobody knows, `young` ones among them
+    /// that stay; blobs that are `unheld` and garbage collection's to delete; `forgotten` ones that it has never heard of. Each of them is logged.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone.
+    pub async fn reconcile(&self, zone: &str) -> Result<JobStatus> {
+        self.begin(JobKind::Reconcile, zone, Bytes::new()).await
+    }
+
+    /// Begins to read all copies in a zone that were not read and found right within `not_read_for`, as a job; `Duration::ZERO` reads all of them. One that is wrong or
+    /// gone is not read from any more, is read once more alone, and made again from another zone. Workers do this by themselves now and then: see
+    /// [`scrub_interval`](crate::Options::scrub_interval).
+    ///
+    /// What it finds is counted by name in [`JobStatus::counts`]: copies that were `read`, and their `bytes`; `corrupt` and `missing` ones; `unreadable` ones,
+    /// which are read again the next time. Each of these is logged.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone.
+    pub async fn scrub(&self, zone: &str, not_read_for: Duration) -> Result<JobStatus> {
+        let before = self.cluster.clock.now() - not_read_for;
+        self.begin(JobKind::Scrub, zone, scrub::Marker::new(before).encode()?).await
     }
 
     /// The jobs that have not ended, and those that ended last, newest first.
@@ -212,6 +247,44 @@ pub(crate) async fn work(cluster: Arc<Cluster>, mut stop: Stop) {
     while running.join_next().await.is_some() {}
 }
 
+/// Begins to scrub the zones that were not for long.
+pub(crate) async fn scrub_now_and_then(cluster: Arc<Cluster>, mut stop: Stop) {
+    let interval = cluster.options.scrub_interval;
+    if interval.is_zero() {
+        return;
+    }
+    // Many processes may look; who begins what another has begun finds it begun.
+    while !stop.sleep(cluster.jittered((interval / 30).min(LOOK_FOR_SCRUBS))).await {
+        if let Err(error) = begin_scrubs(&cluster, interval).await {
+            tracing::warn!(%error, "could not begin to scrub");
+        }
+    }
+}
+
+async fn begin_scrubs(cluster: &Cluster, interval: Duration) -> Result<()> {
+    let known = cluster.ledger.jobs(JOBS).await?;
+    let now = cluster.clock.now();
+    for zone in cluster.members.iter().filter_map(|member| member.usable()) {
+        let last = known.iter().find(|job| job.kind == JobKind::Scrub && job.zone.as_ref() == Some(zone));
+        let is_due = last.is_none_or(|last| !last.is_open() && now.since(last.begun_at) > about(interval, last));
+        if is_due {
+            // What was read during the last one is read again only if that was long ago.
+            let marker = scrub::Marker::new(now - interval / 2).encode()?;
+            cluster.ledger.begin_job(JobKind::Scrub, Some(zone), marker).await?;
+            cluster.jobs.notify_one();
+        }
+    }
+    Ok(())
+}
+
+/// This long, give or take a sixth; for all processes the same, so that none of them begins early.
+fn about(interval: Duration, last: &Job) -> Duration {
+    let text = format!("{:?} {}", last.zone, last.begun_at.as_millis());
+    // FNV-1a (Fowler, Noll, Vo).
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    interval.mul_f64(5.0 / 6.0 + (hash % 1000) as f64 / 3000.0)
+}
+
 /// How a job is left.
 enum End {
     /// It has ended, well or not.
@@ -226,6 +299,8 @@ async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
     let end = match job.kind {
         JobKind::Drain => drain::run(cluster, &mut job, stop).await,
         JobKind::Remove => remove::run(cluster, &mut job, stop).await,
+        JobKind::Reconcile => reconcile::run(cluster, &mut job, stop).await,
+        JobKind::Scrub => scrub::run(cluster, &mut job, stop).await,
     };
     match end {
         Ok(End::Ended(state)) => job.state = state,

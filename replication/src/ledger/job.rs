@@ -15,17 +15,23 @@ pub enum JobKind {
     Drain,
     /// Taking a zone out of the registry.
     Remove,
+    /// Comparing what is in a zone with what is known of it.
+    Reconcile,
+    /// Reading all that is in a zone.
+    Scrub,
 }
 
 impl JobKind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Drain, Self::Remove];
+    pub const ALL: [Self; 4] = [Self::Drain, Self::Remove, Self::Reconcile, Self::Scrub];
 
     /// A stable name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Drain => "drain",
             Self::Remove => "remove",
+            Self::Reconcile => "reconcile",
+            Self::Scrub => "scrub",
         }
     }
 
@@ -33,6 +39,7 @@ impl JobKind {
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Drain | Self::Remove => "blobs",
+            Self::Reconcile | Self::Scrub => "shards",
         }
     }
 

@@ -4,7 +4,7 @@
 mod copy;
 mod delete;
 mod task;
-mod verify;
+pub(crate) mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,6 +95,7 @@ impl ReplicatedStore {
         tasks.spawn(reconcile_now_and_then(Arc::clone(&self.cluster), stop.clone()));
         tasks.spawn(jobs::hear_states(Arc::clone(&self.cluster), stop.clone()));
         tasks.spawn(jobs::work(Arc::clone(&self.cluster), stop.clone()));
+        tasks.spawn(jobs::scrub_now_and_then(Arc::clone(&self.cluster), stop.clone()));
         Workers { stop, tasks }
     }
 

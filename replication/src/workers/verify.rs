@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use registry_core::blob::ReadOptions;
-use registry_core::{Error, ErrorKind, Hasher, Result};
+use registry_core::{Digest, Error, ErrorKind, Hasher, Result};
 
 use crate::cluster::Cluster;
 use crate::ledger::{Outcome, Task};
@@ -17,13 +17,18 @@ const PATIENCE: u32 = 5;
 pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task) -> Result<Outcome> {
     // A zone that is not the one it was lacks everything, and that means nothing.
     member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
-    let read = member.store.read(&task.digest, ReadOptions::default());
+    read_alone(cluster, member, &task.digest, task.attempts).await
+}
+
+/// The same of a zone that has just said who it is, and of a copy that could not be read so many times.
+pub(crate) async fn read_alone(cluster: &Cluster, member: &Member, digest: &Digest, attempts: u32) -> Result<Outcome> {
+    let read = member.store.read(digest, ReadOptions::default());
     let mut reader = match member.ask(&cluster.options, read).await {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Outcome::Missing),
         Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(wrong(cluster, error.to_string())),
         other => other?,
     };
-    let mut hasher = Hasher::new(task.digest.algorithm());
+    let mut hasher = Hasher::new(digest.algorithm());
     let mut size = 0_u64;
     loop {
         match tokio::time::timeout(cluster.options.stall_timeout, reader.stream.next()).await {
@@ -35,28 +40,28 @@ pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Tas
             Ok(Some(Err(error))) if error.kind() == ErrorKind::Corrupt => return Ok(wrong(cluster, error.to_string())),
             Ok(Some(Err(error))) => {
                 member.failed(&error, &cluster.options);
-                return not_read(cluster, task, error.with_zone(&member.name));
+                return not_read(cluster, attempts, error.with_zone(&member.name));
             }
             Err(_) => {
                 let error = timed_out(&member.name);
                 member.failed(&error, &cluster.options);
-                return not_read(cluster, task, error);
+                return not_read(cluster, attempts, error);
             }
         }
     }
     if size != reader.info.size {
-        return not_read(cluster, task, Error::new(ErrorKind::Interrupted, "the stream ended early").with_zone(&member.name));
+        return not_read(cluster, attempts, Error::new(ErrorKind::Interrupted, "the stream ended early").with_zone(&member.name));
     }
     let found = hasher.finalize();
-    if found == task.digest {
+    if found == *digest {
         return Ok(Outcome::Verified(size));
     }
     Ok(wrong(cluster, format!("its {size} bytes have the digest {found}")))
 }
 
 /// Some of it came, and then no more. If that is so again and again while the zone answers, it is the copy that is bad.
-fn not_read(cluster: &Cluster, task: &Task, error: Error) -> Result<Outcome> {
-    if task.attempts < PATIENCE { Err(error) } else { Ok(wrong(cluster, format!("it cannot be read to its end: {error}"))) }
+fn not_read(cluster: &Cluster, attempts: u32, error: Error) -> Result<Outcome> {
+    if attempts < PATIENCE { Err(error) } else { Ok(wrong(cluster, format!("it cannot be read to its end: {error}"))) }
 }
 
 fn wrong(cluster: &Cluster, reason: String) -> Outcome {

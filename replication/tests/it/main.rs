@@ -4,6 +4,7 @@ mod conformance;
 mod ledger;
 mod ledger_mutants;
 mod reading;
+mod reconciling;
 mod simulation;
 mod support;
 mod working;

@@ -59,7 +59,7 @@ impl World {
     pub(crate) fn new(count: usize) -> Self {
         let clock = Arc::new(Time { start: Instant::now(), extra: ManualClock::default() });
         let ledger = MemoryLedger::with_clock(Arc::<Time>::clone(&clock));
-        let media: Vec<_> = (0..count).map(|_| MemoryBlobStore::default()).collect();
+        let media: Vec<_> = (0..count).map(|_| MemoryBlobStore::default().with_clock(Arc::<Time>::clone(&clock))).collect();
         let zone = |medium: &MemoryBlobStore| FaultStore::new(Arc::new(medium.clone()), FaultPlan::default());
         Self { zones: media.iter().map(zone).collect(), media, ledger: Arc::new(ledger), clock }
     }

@@ -104,6 +104,10 @@ impl State {
         all.filter(|blob| !blob.repositories.is_empty()).take(limit as usize).collect()
     }
 
+    pub(super) fn unknown_blobs(&self, digests: &[Digest]) -> Vec<Digest> {
+        digests.iter().filter(|digest| !self.blobs.contains_key(digest)).copied().collect()
+    }
+
     pub(super) fn observe_blob(&mut self, digest: &Digest, observation: Observation, now: Timestamp) {
         let Some(row) = self.blobs.get_mut(digest) else { return };
         row.suspect = observation == Observation::Suspect;

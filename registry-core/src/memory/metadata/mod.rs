@@ -103,6 +103,11 @@ impl MetadataStore for MemoryMetadataStore {
         Ok(state.held_blobs(after, limit))
     }
 
+    async fn unknown_blobs(&self, digests: &[Digest]) -> Result<Vec<Digest>> {
+        let (state, _) = self.begin();
+        Ok(state.unknown_blobs(digests))
+    }
+
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()> {
         let (mut state, now) = self.begin();
         state.observe_blob(digest, observation, now);

@@ -148,3 +148,17 @@ pub(super) async fn what_nobody_holds_is_not_among_the_held(f: Fixture) {
     let back = f.push("other", "kept again").await;
     assert_eq!(set(f.all_held().await), set([kept, back]));
 }
+
+pub(super) async fn a_blob_is_unknown_as_long_as_it_has_no_row(f: Fixture) {
+    let unknown = async |digests: &[Digest]| f.store.unknown_blobs(digests).await.expect("unknown_blobs");
+    assert_eq!(unknown(&[]).await, []);
+    let [intended, gone, other] = ["intended", "gone", "other"].map(blob);
+    let long = Digest::of(Algorithm::Sha512, b"long");
+    assert_eq!(unknown(&[other, long, intended]).await, [other, long, intended]);
+    f.intend(&intended).await;
+    let held = f.push("team/app", "held").await;
+    let image = f.put_tagged("team/app", "image", &[]).await;
+    f.link("team/app", &gone).await;
+    assert!(f.unlink("team/app", &gone).await);
+    assert_eq!(unknown(&[held, other, gone, image, intended, long]).await, [other, long], "whether anybody holds it or not");
+}

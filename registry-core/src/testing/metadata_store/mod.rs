@@ -226,7 +226,8 @@ cases! {
         who_let_go_of_a_blob_is_no_holder,
         held_blobs_are_listed_with_their_size_and_holders,
         held_blobs_are_listed_in_pages,
-        what_nobody_holds_is_not_among_the_held;
+        what_nobody_holds_is_not_among_the_held,
+        a_blob_is_unknown_as_long_as_it_has_no_row;
     referrers:
         referrers_are_listed_by_digest_with_all_they_tell,
         referrers_are_filtered_by_artifact_type,

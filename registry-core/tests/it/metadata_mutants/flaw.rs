@@ -98,5 +98,6 @@ pub(super) enum Flaw {
     HeldBlobsBeginWithAfter,
     HeldBlobsIgnoreLimit,
     HeldBlobsSkipManifests,
+    UnheldBlobsAreUnknown,
     UnheldBlobsAreListed,
 }

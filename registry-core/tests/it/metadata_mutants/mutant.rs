@@ -317,6 +317,19 @@ impl MetadataStore for Mutant {
         Ok(held)
     }
 
+    async fn unknown_blobs(&self, digests: &[Digest]) -> Result<Vec<Digest>> {
+        let mut unknown = self.inner.unknown_blobs(digests).await?;
+        if self.has(Flaw::UnheldBlobsAreUnknown) {
+            unknown.clear();
+            for digest in digests {
+                if self.inner.holders(digest).await?.is_empty() {
+                    unknown.push(*digest);
+                }
+            }
+        }
+        Ok(unknown)
+    }
+
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()> {
         if self.has(Flaw::SuspicionIsNotNoted) && observation == Observation::Suspect {
             return Ok(());

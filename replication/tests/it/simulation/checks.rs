@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use registry_core::Digest;
-use replication::ledger::{Desired, Observed, Sighting};
+use replication::ledger::{Desired, JobState, Observed, Sighting};
 use tokio::time::Instant;
 
 use super::clients::Client;
@@ -87,6 +87,12 @@ fn differences(world: &World) -> Vec<String> {
     rows.retain(|row| !is_forgotten(&row.digest) || media.iter().any(|media| media.contains_key(&row.digest)));
     for row in rows.iter().filter(|row| !row.is_converged()) {
         differences.push(format!("{} is not done: {row:?}", world.name_of(&row.digest)));
+    }
+    for job in at_once(world.ledger.jobs(1000)).unwrap().iter().filter(|job| job.is_open()) {
+        differences.push(format!("a job is not done: {job:?}"));
+    }
+    for job in at_once(world.ledger.jobs(1000)).unwrap().iter().filter(|job| job.state == JobState::Failed) {
+        world.violation(format_args!("a job failed: {job:?}"));
     }
     let policy = &world.plan.policies[*world.policy.lock().unwrap()];
     for zone in 0..ZONES {

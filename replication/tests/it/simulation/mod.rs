@@ -124,9 +124,10 @@ fn report(seed: u64) {
 }
 
 /// What has to happen in a thousand seeds, or they show nothing.
-const HAPPENS: [&str; 36] = [
+const HAPPENS: [&str; 38] = [
     "checkpoints",
     "commits overtaken",
+    "comparisons",
     "cordons",
     "crashes",
     "cut streams",
@@ -151,6 +152,7 @@ const HAPPENS: [&str; 36] = [
     "reconciliations",
     "resumes of a copy",
     "rot",
+    "scrubs",
     "stops",
     "strays",
     "suspicions",

@@ -78,6 +78,16 @@ enum Episode {
     Rot {
         zone: usize,
     },
+    /// A zone is compared with what is known of it.
+    Compare {
+        process: usize,
+        zone: usize,
+    },
+    /// All that is in a zone is read.
+    Scrub {
+        process: usize,
+        zone: usize,
+    },
     /// Nothing new is to be written to a zone for a while.
     Cordon {
         process: usize,
@@ -151,7 +161,9 @@ fn pause(rng: &mut Rng) -> Duration {
 fn draw(rng: &mut Rng, plan: &Plan) -> Episode {
     let process = usize::try_from(rng.below(PROCESSES as u64)).unwrap();
     let zone = usize::try_from(rng.below(ZONES as u64)).unwrap();
-    match rng.below(if plan.honest { 30 } else { 34 }) {
+    match rng.below(if plan.honest { 33 } else { 37 }) {
+        30..32 => Episode::Compare { process, zone },
+        32 => Episode::Scrub { process, zone },
         26 => Episode::Cordon { process, zone },
         27..30 => Episode::Drain { process, zone },
         19..22 => Episode::Unmounted { zone },
@@ -265,6 +277,14 @@ async fn happen(world: &Arc<World>, orders: &Orders, episode: Episode, length: D
             world.mounted[zone].store(true, Ordering::Relaxed);
         }
         Episode::Rot { zone } => rot(world, zone),
+        Episode::Compare { process, zone } => {
+            let name = ZONE_NAMES[zone];
+            order(world, process, "comparisons", |store| async move { store.reconcile(name).await.map(drop) }).await;
+        }
+        Episode::Scrub { process, zone } => {
+            let name = ZONE_NAMES[zone];
+            order(world, process, "scrubs", |store| async move { store.scrub(name, Duration::ZERO).await.map(drop) }).await;
+        }
         Episode::Cordon { process, zone } => {
             let name = ZONE_NAMES[zone];
             order(world, process, "cordons", |store| async move { store.cordon(name).await }).await;

@@ -97,7 +97,7 @@ impl Plan {
             trash: if rng.chance(0.5) { Duration::ZERO } else { Duration::from_secs(3) },
             replay: if rng.chance(0.5) { 100 } else { 2_000 },
             honest: rng.chance(0.5),
-            episodes: 4 + rng.below(10),
+            episodes: 6 + rng.below(12),
         }
     }
 
@@ -124,6 +124,9 @@ impl Plan {
         options.replay = self.replay;
         options.reconcile_interval = Duration::from_secs(8);
         options.keep_deleted = Duration::from_secs(40);
+        options.scrub_interval = Duration::ZERO;
+        options.keep_unknown = Duration::from_secs(10);
+        options.background_share = 1.0;
         options.seed = Some(seed);
         options
     }
