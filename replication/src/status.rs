@@ -8,6 +8,9 @@ use registry_core::{Digest, Result};
 use crate::ledger::{Desired, ListPlacements, Placement, ZoneId, ZoneState};
 use crate::store::ReplicatedStore;
 
+/// How often to look what other processes have copied.
+const WATCH: Duration = Duration::from_millis(500);
+
 /// How a zone is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -133,6 +136,34 @@ impl ReplicatedStore {
             }
         });
         Ok(zones.collect())
+    }
+
+    /// Returns when all of these blobs, of an image of this scope, are there and verified: in the zone of this name, or in every zone where they are to be. Never, if
+    /// they cannot be copied: put a time-out around it. May be dropped at any time.
+    ///
+    /// For who pushes in one place and pulls in another. [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput) if there is no such zone, or if the image is not to
+    /// be there.
+    pub async fn await_image(&self, scope: Option<&str>, digests: &[Digest], zone: Option<&str>) -> Result<()> {
+        loop {
+            let progress = self.cluster.progress.notified();
+            let zones = self.image_status(scope, digests).await?;
+            let is_asked = |of: &&ImageZone| zone.map_or(of.wanted, |name| of.name == name);
+            let mut asked = zones.iter().filter(is_asked).peekable();
+            if let Some(name) = zone {
+                let invalid = |message: &str| registry_core::Error::new(registry_core::ErrorKind::InvalidInput, message).with_zone(name);
+                match asked.peek() {
+                    None => return Err(invalid("there is no such zone")),
+                    // It may be there all the same, for now.
+                    Some(of) if !of.wanted && !of.is_complete() => return Err(invalid("the image is not to be in this zone")),
+                    Some(_) => {}
+                }
+            }
+            if asked.all(ImageZone::is_complete) {
+                return Ok(());
+            }
+            // In this process it is told, in others it has to be looked for.
+            drop(tokio::time::timeout(WATCH, progress).await);
+        }
     }
 
     /// Work that failed at least once, up to `limit` pieces, in the order of digests.

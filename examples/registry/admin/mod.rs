@@ -1,6 +1,7 @@
 //! The admin listener: is the process alive, can it serve, what does it count?
 
 mod metrics;
+mod wait;
 
 use std::time::Duration;
 
@@ -26,12 +27,13 @@ struct Admin {
     stop: CancellationToken,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`.
+/// `/healthz`, `/readyz`, `/metrics` and `/replication/wait`.
 pub(crate) fn router(registry: Registry, replicated: Option<ReplicatedStore>, metrics: Metrics, stop: CancellationToken) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
+        .route("/replication/wait", get(wait::wait))
         .with_state(Admin { registry, replicated, metrics, stop })
 }
 

@@ -1,6 +1,7 @@
-//! `registry status IMAGE`: which zones have all of an image.
+//! `registry status IMAGE` and `registry wait IMAGE`: which zones have all of an image.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use registry_core::manifest::ParsedManifest;
 use registry_core::{BlobStoreExt as _, Digest, ErrorKind, Reference, Registry, RepositoryName, Result};
@@ -53,14 +54,41 @@ impl Image {
         })
     }
 
+    /// Whose it is.
+    pub(crate) fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
+    /// Which.
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
     /// Looks for it.
     pub(crate) async fn status(&self, config: &Config, stores: &Stores) -> Result<Status> {
         let registry = stores.registry(config);
-        let digest = registry.manifest(&self.repository, &self.reference).await?.digest;
-        let digests = self.walk(&registry, digest).await?;
+        let (digest, digests) = walk(&registry, &self.repository, &self.reference).await?;
+        self.status_of(config, stores, digest, &digests).await
+    }
+
+    /// Waits until the zone of this name, or every zone that is to have it, has all of it; whether that was so in time, and how it is then.
+    pub(crate) async fn wait(&self, config: &Config, stores: &Stores, zone: Option<&str>, timeout: Duration) -> Result<(bool, Status)> {
+        let (digest, digests) = walk(&stores.registry(config), &self.repository, &self.reference).await?;
+        let in_time = match &stores.zones {
+            Some(zones) => {
+                let wait = zones.replicated.await_image(Some(self.repository.as_str()), &digests, zone);
+                tokio::time::timeout(timeout, wait).await.ok().transpose()?.is_some()
+            }
+            // In one zone it was as soon as it was pushed.
+            None => true,
+        };
+        Ok((in_time, self.status_of(config, stores, digest, &digests).await?))
+    }
+
+    async fn status_of(&self, config: &Config, stores: &Stores, digest: Digest, digests: &[Digest]) -> Result<Status> {
         let zones = match &stores.zones {
             Some(zones) => {
-                let found = zones.replicated.image_status(Some(self.repository.as_str()), &digests).await?;
+                let found = zones.replicated.image_status(Some(self.repository.as_str()), digests).await?;
                 let zone = |zone: replication::ImageZone| Zone {
                     name: zone.name,
                     wanted: zone.wanted,
@@ -71,7 +99,7 @@ impl Image {
             }
             None => {
                 let mut missing = Vec::new();
-                for digest in &digests {
+                for digest in digests {
                     if !stores.blobs.contains(digest).await? {
                         missing.push(*digest);
                     }
@@ -83,26 +111,27 @@ impl Image {
         };
         Ok(Status { name: self.name.clone(), digest, blobs: digests.len() as u64, zones })
     }
+}
 
-    /// Everything that the image consists of: the manifest, those below it, configurations and layers.
-    async fn walk(&self, registry: &Registry, root: Digest) -> Result<Vec<Digest>> {
-        let (mut found, mut queue) = (BTreeSet::new(), VecDeque::from([root]));
-        while let Some(digest) = queue.pop_front() {
-            if found.contains(&digest) {
-                continue;
-            }
-            let manifest = match registry.manifest(&self.repository, &Reference::Digest(digest)).await {
-                // An index may lack manifests, where that is allowed: what was never pushed is not missed.
-                Err(error) if error.kind() == ErrorKind::ManifestUnknown && digest != root => continue,
-                other => other?,
-            };
-            found.insert(digest);
-            let parsed = ParsedManifest::parse(Some(&manifest.media_type), &manifest.bytes)?;
-            found.extend(parsed.blobs);
-            queue.extend(parsed.manifests);
+/// An image of a repository: its manifest's digest, and everything that it consists of: the manifest, those below it, configurations and layers.
+pub(crate) async fn walk(registry: &Registry, repository: &RepositoryName, reference: &Reference) -> Result<(Digest, Vec<Digest>)> {
+    let root = registry.manifest(repository, reference).await?.digest;
+    let (mut found, mut queue) = (BTreeSet::new(), VecDeque::from([root]));
+    while let Some(digest) = queue.pop_front() {
+        if found.contains(&digest) {
+            continue;
         }
-        Ok(found.into_iter().collect())
+        let manifest = match registry.manifest(repository, &Reference::Digest(digest)).await {
+            // An index may lack manifests, where that is allowed: what was never pushed is not missed.
+            Err(error) if error.kind() == ErrorKind::ManifestUnknown && digest != root => continue,
+            other => other?,
+        };
+        found.insert(digest);
+        let parsed = ParsedManifest::parse(Some(&manifest.media_type), &manifest.bytes)?;
+        found.extend(parsed.blobs);
+        queue.extend(parsed.manifests);
     }
+    Ok((root, found.into_iter().collect()))
 }
 
 impl Status {

@@ -2,7 +2,7 @@
 
 mod config;
 mod gc;
-mod image;
+pub(crate) mod image;
 mod job;
 mod reconcile;
 mod replay;
@@ -11,6 +11,7 @@ mod serve;
 mod status;
 mod text;
 mod validate;
+mod wait;
 mod zone;
 
 use std::future::Future;
@@ -63,6 +64,12 @@ enum Command {
                             registry status team/app:v1         which zones have all of that image\n  \
                             registry status --failures          what could not be copied, and why")]
     Status(status::Options),
+    /// Wait until an image can be pulled from a zone
+    #[command(after_help = "For pipelines that push in one place and deploy in another:\n  \
+                      registry wait team/app:v1 --zone leo --timeout 5m\n\n\
+                      The exit code is 1 if it is not there in time. A server's admin listener answers the same at\n  \
+                      /replication/wait?image=team/app:v1&zone=leo&timeout=5m")]
+    Wait(wait::Options),
     /// Try failed copies again at once
     #[command(
         after_help = "A failed copy is tried again by itself, ever more rarely. After this it is due at once; a running server makes it."
@@ -122,6 +129,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Serve => on_threads(&config, serve::run(&config)),
         Command::Validate(options) => on_threads(&config, validate::run(&config, &options)),
         Command::Status(options) => on_threads(&config, status::run(&config, &options)),
+        Command::Wait(options) => on_threads(&config, wait::run(&config, &options)),
         Command::Replay(options) => on_threads(&config, replay::run(&config, &options)),
         Command::Zone(command) => on_threads(&config, zone::run(&config, &command)),
         Command::Reconcile(options) => on_threads(&config, reconcile::run(&config, &options)),

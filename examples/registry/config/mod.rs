@@ -34,6 +34,7 @@ pub(crate) use self::flags::{args, unknown_variables};
 pub(crate) use self::origin::{ConfigError, Given, Origin};
 use self::settings::{Kind, SETTINGS, Setting};
 pub(crate) use self::show::{example, show};
+pub(crate) use self::units::duration;
 pub(crate) use self::zone::{Filesystem, Gcs, S3, Storage, Survives, Swift, Zone};
 
 /// A text that is never printed.

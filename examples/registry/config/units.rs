@@ -40,6 +40,11 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(total))
 }
 
+/// The same for a flag of a command.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| DURATION_HINT.to_owned())
+}
+
 /// Reads `4MiB`, or a plain number of bytes.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();

@@ -167,3 +167,50 @@ fn validate_tries_every_zone_and_says_which_is_wrong() {
     );
     assert!(!data.join("local").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_waited_for_by_a_command_and_over_http() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[&QUICK[..], &["--admin", "127.0.0.1:0"]].concat());
+    push_image(&server.client(), "team/app", "v1", &[1; 1000]).await;
+    let waited = json(&data, &["wait", "team/app:v1", "--timeout", "60s"]);
+    assert!(waited["zones"].as_array().unwrap().iter().all(|zone| zone["complete"] == true), "{waited}");
+    let ask = async |query: &str| {
+        let answer = server.admin().get(&format!("/replication/wait?{query}")).await;
+        (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap())
+    };
+    let (status, answer) = ask("image=team/app:v1&zone=remote&timeout=60s").await;
+    assert_eq!((status, &answer["blobs"]), (200, &3.into()), "{answer}");
+    // What cannot be copied is waited for, and no longer than that.
+    let layer = [2; 1000];
+    let obstacle = data.join("remote/blobs/sha256").join(&Digest::sha256(&layer).hex()[..2]);
+    std::fs::write(&obstacle, "").unwrap();
+    let started = std::time::Instant::now();
+    push_image(&server.client(), "team/app", "v2", &layer).await;
+    let (status, answer) = ask("image=team/app:v2&timeout=1s").await;
+    assert_eq!(status, 504, "{answer}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
+    let (status, answer) = ask("image=team/app:v2&zone=local&timeout=60s").await;
+    assert_eq!(status, 200, "{answer}");
+    let output = registry(dir.path(), &["wait", "team/app:v2", "--zone", "remote", "--timeout", "1s", "--data", data.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(texts(&output).1.contains("team/app:v2 is not there after 1s"), "{}", texts(&output).1);
+    for (query, expected) in [
+        ("image=team/app:v3", 404),
+        ("image=nothing/at:all", 404),
+        ("image=Team:x", 400),
+        ("image=team/app:v1&zone=nowhere", 400),
+        ("image=team/app:v1&timeout=soon", 400),
+    ] {
+        assert_eq!(ask(query).await.0, expected, "{query}");
+    }
+    // It can be copied again, and who waits is told.
+    let waiting = ask("image=team/app:v2&zone=remote&timeout=60s");
+    let back = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        std::fs::remove_file(&obstacle).unwrap();
+    };
+    let ((status, answer), ()) = tokio::join!(waiting, back);
+    assert_eq!(status, 200, "{answer}");
+}
