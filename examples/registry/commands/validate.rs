@@ -7,7 +7,7 @@ use registry_core::{BlobStore, MetadataStore as _};
 use serde_json::json;
 
 use super::text::chain;
-use super::{print, print_json};
+use super::{job, print, print_json};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::stores::{Purpose, Stores};
@@ -15,6 +15,9 @@ use crate::stores::{Purpose, Stores};
 /// How.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// Only this zone
+    #[arg(id = "in", value_name = "ZONE")]
+    zone: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -29,8 +32,9 @@ struct Step {
 
 /// Tries.
 pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failure> {
+    let names = job::zones(config, options.zone.as_deref())?;
     let stores = Stores::open(config, Purpose::Try).await?;
-    let steps = try_all(config, &stores).await;
+    let steps = try_all(config, &stores, &names).await;
     stores.close().await;
     if options.json {
         let steps: Vec<_> =
@@ -50,19 +54,19 @@ fn line(step: &Step) -> String {
     format!("{:<28} {:>8.1} ms  {outcome}\n", step.name, step.elapsed.as_secs_f64() * 1000.0)
 }
 
-async fn try_all(config: &Config, stores: &Stores) -> Vec<Step> {
+async fn try_all(config: &Config, stores: &Stores, names: &[String]) -> Vec<Step> {
     let begin = Instant::now();
     let pinged = stores.metadata.ping().await;
     let mut steps =
         vec![Step { name: "database: answers".to_owned(), elapsed: begin.elapsed(), problem: pinged.err().map(|error| error.to_string()) }];
     match &stores.zones {
         None => {
-            for zone in &config.zones {
+            for zone in config.zones.iter().filter(|zone| names.contains(&zone.name)) {
                 try_zone(config, &zone.name, &*stores.blobs, &mut steps).await;
             }
         }
         Some(zones) => {
-            for (name, store) in &zones.stores {
+            for (name, store) in zones.stores.iter().filter(|(name, _)| names.contains(name)) {
                 let begin = Instant::now();
                 let problem = store.open().await.err().map(|error| chain(&error));
                 let is_open = problem.is_none();

@@ -156,6 +156,11 @@ fn validate_tries_every_zone_and_says_which_is_wrong() {
     let (text, errors) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(text.contains("zone local: delete") && errors.contains("zone remote: ") && errors.contains("uploads"), "{text}{errors}");
+    // One alone, and one that there is not.
+    let text = told(&data, &["validate", "local"]);
+    assert!(text.contains("zone local: delete") && !text.contains("remote"), "{text}");
+    let (_, errors) = texts(&registry(dir.path(), &["validate", "nowhere", "--data", data.to_str().unwrap()]));
+    assert!(errors.contains("the zones are local, remote"), "{errors}");
     // One that was seen and is gone is not made anew.
     Server::start(&data, &[]).stop();
     std::fs::rename(data.join("local"), data.join("away")).unwrap();

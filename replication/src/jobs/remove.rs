@@ -55,7 +55,7 @@ pub(super) async fn check(cluster: &Cluster, member: &Member) -> Result<()> {
     }
 }
 
-pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &Stop) -> Result<End> {
+pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<End> {
     let member = Arc::clone(zone_of(cluster, job)?);
     let zone = id_of(&member)?;
     let mut left = 0;
@@ -75,16 +75,22 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &Stop) -> R
             if page.is_empty() {
                 break;
             }
-            left += page.iter().filter(|placement| placement.observed != Observed::Absent).count();
             let digests: Vec<_> = page.iter().map(|placement| placement.digest).collect();
             let stay = cluster.ledger.forget(zone, &digests).await?;
             job.done += (digests.len() - stay.len()) as u64;
+            let is_left = |placement: &&Placement| placement.observed != Observed::Absent && !stay.contains(&placement.digest);
+            left += page.iter().filter(is_left).count();
             if left > 0 {
                 job.note = format!("{left} copies may be left in it, and are nobody's");
             }
             save(cluster, job).await?;
             if !stay.is_empty() {
-                return Err(only_there(&member.name, stay.len() as u64, &stay[..stay.len().min(NAMED)]));
+                // If they are elsewhere too, a worker is still at them, or may be.
+                check(cluster, &member).await?;
+                let pause = cluster.options.poll_interval.min(cluster.options.lease / 4);
+                if stop.sleep(pause).await {
+                    return Ok(End::Stopped);
+                }
             }
         }
         match cluster.ledger.remove_zone(zone).await {

@@ -74,7 +74,7 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState>;
 
     /// Drops the placements of these blobs in a zone that is [draining](ZoneState::Draining), without anything being done there. Returns the blobs whose
-    /// placements stay: somebody wants the blob, and no other zone has a verified copy that is to stay.
+    /// placements stay: somebody wants the blob, and no other zone has a verified copy that is to stay; or a worker may still be at it (the fence).
     ///
     /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict), and nothing is changed, if the zone is in another state.
     async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>>;

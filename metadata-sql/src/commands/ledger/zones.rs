@@ -121,10 +121,11 @@ impl Command for Forget {
 
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Vec<Digest>> {
         is_draining(transaction, &self.zone).await?;
+        let now = transaction.now().await?;
         let mut stay = Vec::new();
         for digest in &self.digests {
             let mut stored = Stored::load(transaction, digest).await?;
-            if stored.blob.forget(&self.zone) {
+            if stored.blob.forget(&self.zone, now) {
                 stored.save(transaction).await?;
             } else {
                 stay.push(*digest);

@@ -69,7 +69,8 @@ impl PlacementLedger for MemoryLedger {
     }
 
     async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
-        self.begin().0.forget(zone, digests)
+        let (mut state, now) = self.begin();
+        state.forget(zone, digests, now)
     }
 
     async fn remove_zone(&self, zone: &ZoneId) -> Result<()> {

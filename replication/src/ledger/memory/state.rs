@@ -70,14 +70,14 @@ impl State {
         }
     }
 
-    pub(super) fn forget(&mut self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
+    pub(super) fn forget(&mut self, zone: &ZoneId, digests: &[Digest], now: Timestamp) -> Result<Vec<Digest>> {
         self.is_draining(zone)?;
         let mut stay = Vec::new();
         for digest in digests {
             let mut floor = self.floor;
             let is_forgotten = self.with(digest, |blob| {
                 floor = floor.max(blob.rows.get(zone).map_or(0, |row| blob.floor_without(row)));
-                blob.forget(zone)
+                blob.forget(zone, now)
             });
             if is_forgotten {
                 self.floor = floor;

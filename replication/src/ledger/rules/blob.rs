@@ -240,10 +240,14 @@ impl Blob {
 
     /// [`forget`](crate::ledger::PlacementLedger::forget): whether there is no placement in the zone any more. The caller remembers what
     /// [`floor_without`](Self::floor_without) says of the row that goes.
-    pub fn forget(&mut self, zone: &ZoneId) -> bool {
+    pub fn forget(&mut self, zone: &ZoneId, now: Timestamp) -> bool {
         let is_elsewhere =
             |other: &ZoneId, row: &Row| other != zone && row.desired == Desired::Present && row.observed == Observed::Present;
         let Some(row) = self.rows.get(zone) else { return true };
+        if row.is_leased(now) || row.fence.max(row.old_fence) > now {
+            // What was sent may yet arrive, and take away what is written there if the zone stays after all.
+            return false;
+        }
         let is_gone = row.desired == Desired::Absent && row.observed == Observed::Absent;
         if is_gone || !self.is_visible() || self.rows.iter().any(|(other, row)| is_elsewhere(other, row)) {
             self.rows.remove(zone);

@@ -151,6 +151,7 @@ cases! {
         a_name_with_another_zone_is_a_conflict,
         a_zones_state_changes_from_what_it_is,
         only_what_is_safe_elsewhere_is_forgotten,
+        what_a_worker_may_be_at_is_not_forgotten,
         what_was_forgotten_never_comes_back_under_its_generation,
         a_zone_is_removed_when_it_has_no_placement,
         nothing_is_placed_in_a_removed_zone;

@@ -110,6 +110,23 @@ pub(super) async fn only_what_is_safe_elsewhere_is_forgotten(f: Fixture) {
     assert_eq!(f.ledger.forget(&zone("a"), &[only]).await.expect("forget"), [only], "it is nowhere else yet");
 }
 
+pub(super) async fn what_a_worker_may_be_at_is_not_forgotten(f: Fixture) {
+    register(&f, &["a", "b"]).await;
+    let digest = blob("layer");
+    f.push_to_all(&digest, &["a", "b"]).await;
+    f.pass(TRASH);
+    assert!(f.ledger.retarget(&digest, &retarget(&["b"], SECOND)).await.expect("retarget"));
+    f.pass(TRASH + SECOND);
+    f.claim_one(&digest, "a", TaskKind::Delete).await;
+    set(&f, "a", ZoneState::Draining).await;
+    assert_eq!(f.ledger.forget(&zone("a"), &[digest]).await.expect("forget"), [digest], "a delete may be on its way");
+    f.pass(FENCE - SECOND);
+    assert_eq!(f.ledger.forget(&zone("a"), &[digest]).await.expect("forget"), [digest], "and may yet arrive");
+    f.pass(SECOND * 2);
+    assert_eq!(f.ledger.forget(&zone("a"), &[digest]).await.expect("forget"), []);
+    assert_eq!(f.rows(&digest).await.len(), 1);
+}
+
 pub(super) async fn what_was_forgotten_never_comes_back_under_its_generation(f: Fixture) {
     register(&f, &["a", "b"]).await;
     let digest = blob("layer");
