@@ -58,10 +58,16 @@ pub(crate) async fn begin_all<F: Future<Output = registry_core::Result<JobStatus
     store: &ReplicatedStore,
     options: &Options,
 ) -> Result<(), Failure> {
-    let mut jobs = Vec::new();
+    let (mut jobs, is_one) = (Vec::new(), zones.len() == 1);
     for zone in zones {
-        let begun = begin(zone.clone()).await;
-        jobs.push(begun.map_err(|error| Failure::because(format!("cannot begin with {zone}"), &error))?);
+        match begin(zone.clone()).await {
+            Ok(job) => jobs.push(job),
+            // One that nobody has ever seen, or that was removed: there is nothing to look at.
+            Err(error) if !is_one && error.kind() == registry_core::ErrorKind::InvalidInput => {
+                tracing::warn!(zone, %error, "passed over a zone");
+            }
+            Err(error) => return Err(Failure::because(format!("cannot begin with {zone}"), &error)),
+        }
     }
     follow(store, jobs, options).await
 }

@@ -324,9 +324,12 @@ async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
         }
     }
     tracing::info!(job = job.id, kind = job.kind.as_str(), state = job.state.as_str(), note = job.note, "ended with a job");
-    if let Err(error) = cluster.ledger.end_job(&job).await {
+    match cluster.ledger.end_job(&job).await {
+        // It was called off, or has ended with its zone.
+        Err(error) if error.kind() == ErrorKind::LeaseLost => {}
         // Whoever takes it up finds out the same.
-        tracing::warn!(job = job.id, %error, "could not note how a job ended");
+        Err(error) => tracing::warn!(job = job.id, %error, "could not note how a job ended"),
+        Ok(()) => {}
     }
 }
 

@@ -93,6 +93,9 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                 }
             }
         }
+        // With the zone, its jobs end as they are.
+        job.total = Some(job.done);
+        save(cluster, job).await?;
         match cluster.ledger.remove_zone(zone).await {
             Ok(()) => break,
             // Somebody who had not heard yet has written there.

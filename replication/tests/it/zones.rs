@@ -325,7 +325,7 @@ async fn a_zone_is_removed_only_when_it_was_drained() {
     site.until("it is drained", |job| job.state == "done").await;
     site.store.remove("near").await.unwrap();
     let job = site.until("it is removed", |job| !job.is_open()).await;
-    assert_eq!((job.kind, job.state, job.error.clone()), ("remove", "done", None));
+    assert_eq!((job.kind, job.state, job.error.clone(), job.total), ("remove", "done", None, Some(job.done)));
     let names: Vec<_> = site.world.ledger.zones().await.unwrap().into_iter().map(|zone| zone.name).collect();
     assert_eq!(names, ["far", "middle"]);
     let kept = StoreIdentity::read(site.world.medium(0).named().unwrap()).await.unwrap().unwrap();
