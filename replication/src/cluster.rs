@@ -8,7 +8,7 @@ use registry_core::{Clock, Digest, Error, ErrorKind, MetadataStore, Result};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::ledger::{Placement, PlacementLedger, Sighting, ZoneId, ZoneState};
+use crate::ledger::{Placement, PlacementLedger, Sighting, ZoneId, ZoneRecord, ZoneState};
 use crate::member::Member;
 use crate::metrics;
 use crate::options::{Closest, Options};
@@ -120,7 +120,16 @@ impl Cluster {
         let mut is_news = false;
         for member in &self.members {
             let Some(id) = member.id() else { continue };
-            let state = known.iter().find(|zone| zone.id == *id).map_or(ZoneState::Removed, |zone| zone.state);
+            let state = match known.iter().find(|zone| zone.id == *id) {
+                Some(zone) => zone.state,
+                None if member.state() == ZoneState::Removed => continue,
+                // Removed, or lost with the ledger: who was removed cannot be registered again.
+                None => match self.ledger.register_zone(&ZoneRecord::new(id.clone(), &member.name)).await {
+                    Ok(()) => ZoneState::Active,
+                    Err(error) if error.kind() == ErrorKind::Conflict => ZoneState::Removed,
+                    Err(error) => return Err(error),
+                },
+            };
             if member.set_state(state) {
                 tracing::info!(zone = member.name, state = state.as_str(), "what the zone is used for has changed");
                 is_news = true;
@@ -128,6 +137,8 @@ impl Cluster {
         }
         if is_news {
             self.wake(&self.ids());
+            // Another zone may be owed something, or be so no more.
+            self.compare.notify_one();
         }
         Ok(())
     }
@@ -143,6 +154,14 @@ impl Cluster {
         union.sort_unstable();
         union.dedup();
         union
+    }
+
+    /// Where a blob may be that was written into this zone on behalf of one knows not whom: where every policy wants its blobs that wants them here.
+    pub(crate) fn common(&self, zone: &str) -> Vec<ZoneId> {
+        let rules: Vec<_> = self.policy.all_rules().filter(|rule| rule.zones.contains(zone)).collect();
+        let Some((first, others)) = rules.split_first() else { return Vec::new() };
+        let is_in_all = |member: &&Arc<Member>| others.iter().all(|rule| rule.zones.contains(&member.name));
+        self.wanted(first).filter(is_in_all).filter_map(|member| member.id().cloned()).collect()
     }
 
     /// Something is to be done in these zones.
@@ -174,12 +193,6 @@ impl Cluster {
     /// This long, give or take a fifth, so that processes do not all do the same at once.
     pub(crate) fn jittered(&self, interval: Duration) -> Duration {
         interval.mul_f64(0.8 + 0.4 * self.chance())
-    }
-
-    /// How long to do nothing after having worked in the background for so long.
-    pub(crate) fn background_pause(&self, worked: Duration) -> Duration {
-        let share = self.options.background_share.clamp(0.01, 1.0);
-        worked.mul_f64((1.0 - share) / share).min(self.options.lease / 4)
     }
 
     /// The pause before the next attempt after so many failures: doubling, give or take a half, up to a limit.

@@ -137,10 +137,17 @@ impl Member {
 
     async fn register(&self, ledger: &dyn PlacementLedger, id: ZoneId) -> Result<ZoneId, (Error, bool)> {
         let registered = ledger.register_zone(&ZoneRecord::new(id.clone(), &self.name)).await;
-        registered.map_err(|error| {
+        if let Err(error) = registered {
             let conflicts = error.kind() == ErrorKind::Conflict;
-            (error, conflicts)
-        })?;
+            // If neither its id nor its name is anybody's, it is one that was removed.
+            if conflicts
+                && let Ok(known) = ledger.zones().await
+                && known.iter().all(|zone| zone.id != id && zone.name != self.name)
+            {
+                self.set_state(ZoneState::Removed);
+            }
+            return Err((error, conflicts));
+        }
         let _ = self.id.set(id.clone());
         Ok(id)
     }

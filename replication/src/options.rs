@@ -64,6 +64,9 @@ pub struct Options {
     pub keep_deleted: Duration,
     /// How long bytes that nobody knows are left in a zone before a [reconciliation](crate::ReplicatedStore::reconcile) deletes them; a day by default.
     pub keep_unknown: Duration,
+    /// How often each zone is [compared](crate::ReplicatedStore::reconcile) with the ledger and the metadata, by itself: a week by default, give or take a
+    /// sixth. Zero: never.
+    pub compare_interval: Duration,
     /// How often all copies in a zone are read, if nothing else has read them: a month by default, give or take five days in thirty. Zero: never.
     pub scrub_interval: Duration,
     /// Which share of its time a reconciliation or a scrub works, from above 0 to 1; a half by default. The rest it waits, so that others are served.
@@ -98,6 +101,7 @@ impl Default for Options {
             reconcile_interval: seconds(3600),
             keep_deleted: seconds(24 * 3600),
             keep_unknown: seconds(24 * 3600),
+            compare_interval: seconds(7 * 24 * 3600),
             scrub_interval: seconds(30 * 24 * 3600),
             background_share: 0.5,
             seed: None,

@@ -146,6 +146,7 @@ impl ReplicatedStore {
     pub async fn await_image(&self, scope: Option<&str>, digests: &[Digest], zone: Option<&str>) -> Result<()> {
         loop {
             let progress = self.cluster.progress.notified();
+            self.cluster.hear_states().await?;
             let zones = self.image_status(scope, digests).await?;
             let is_asked = |of: &&ImageZone| zone.map_or(of.wanted, |name| of.name == name);
             let mut asked = zones.iter().filter(is_asked).peekable();
@@ -157,6 +158,9 @@ impl ReplicatedStore {
                     Some(of) if !of.wanted && !of.is_complete() => return Err(invalid("the image is not to be in this zone")),
                     Some(_) => {}
                 }
+            }
+            if asked.peek().is_none() {
+                return Err(registry_core::Error::new(registry_core::ErrorKind::InvalidInput, "the image is to be in no zone"));
             }
             if asked.all(ImageZone::is_complete) {
                 return Ok(());

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::health::is_zones_fault;
-use crate::ledger::{Commit, Intent, ZoneId};
+use crate::ledger::{Commit, Intent, ZoneId, ZoneState};
 use crate::member::Member;
 use crate::replay::Replay;
 
@@ -53,6 +53,9 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
                     member.health.worked();
                     commit(cluster, member, &info, target.generation).await?;
                     cluster.freshly_written(digest, scope.as_deref());
+                    if member.state() == ZoneState::Draining {
+                        crate::jobs::drain_again(cluster, &target.zone).await;
+                    }
                     return Ok(info);
                 }
                 // The zone refused just when the client went away: nothing that a client may be told of is denied.

@@ -14,8 +14,9 @@ use super::Admin;
 use crate::commands::image::{Image, walk};
 use crate::config::duration;
 
-/// How long to wait if nothing is said, and at most.
+/// How long to wait if nothing is said, at least (so that it is looked once, whoever is in a hurry), and at most.
 const DEFAULT: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// For what.
@@ -37,25 +38,29 @@ pub(super) async fn wait(State(admin): State<Admin>, Query(asked): Query<Wait>) 
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
     };
     let timeout = match asked.timeout.as_deref().map_or(Ok(DEFAULT), duration) {
-        Ok(timeout) => timeout.min(LONGEST),
+        Ok(timeout) => timeout.clamp(SHORTEST, LONGEST),
         Err(hint) => return refuse(StatusCode::BAD_REQUEST, format!("timeout: {hint}")),
     };
     let Some(store) = &admin.replicated else {
         return refuse(StatusCode::NOT_FOUND, "there is only one zone");
     };
     let scope = Some(image.repository().as_str());
-    let (digest, digests) = match walk(&admin.registry, image.repository(), image.reference()).await {
-        Ok(found) => found,
-        Err(error) => return failed(&error),
+    let mut found = None;
+    let wait = async {
+        let (_, digests) = found.insert(walk(&admin.registry, image.repository(), image.reference()).await?);
+        store.await_image(scope, digests, asked.zone.as_deref()).await
     };
     let waited = tokio::select! {
-        waited = tokio::time::timeout(timeout, store.await_image(scope, &digests, asked.zone.as_deref())) => waited,
+        waited = tokio::time::timeout(timeout, wait) => waited,
         () = admin.stop.cancelled() => return refuse(StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     let status = match waited {
         Ok(Ok(())) => StatusCode::OK,
         Ok(Err(error)) => return failed(&error),
         Err(_) => StatusCode::GATEWAY_TIMEOUT,
+    };
+    let Some((digest, digests)) = found else {
+        return refuse(StatusCode::GATEWAY_TIMEOUT, "the image's manifests could not be read in time");
     };
     match store.image_status(scope, &digests).await {
         Ok(zones) => {

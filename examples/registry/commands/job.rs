@@ -1,6 +1,5 @@
 //! Long pieces of work: doing them, and telling how far they are.
 
-use std::future::Future;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::{print, print_json};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::signals;
+use crate::stores::{Purpose, Stores};
 
 /// How often to look how far a job is.
 const LOOK: Duration = Duration::from_millis(300);
@@ -51,25 +51,44 @@ pub(crate) fn zones(config: &Config, only: Option<&str>) -> Result<Vec<String>, 
     }
 }
 
-/// Begins a job for each of these zones, and [follows](follow) them.
-pub(crate) async fn begin_all<F: Future<Output = registry_core::Result<JobStatus>>>(
-    zones: Vec<String>,
-    begin: impl Fn(String) -> F,
-    store: &ReplicatedStore,
+/// Begins a job in one zone or in each, and [follows](follow) them.
+pub(crate) async fn in_zones(
+    config: &Config,
+    only: Option<&str>,
     options: &Options,
+    begin: impl AsyncFn(&ReplicatedStore, &str) -> registry_core::Result<JobStatus>,
 ) -> Result<(), Failure> {
-    let (mut jobs, is_one) = (Vec::new(), zones.len() == 1);
-    for zone in zones {
-        match begin(zone.clone()).await {
+    let names = zones(config, only)?;
+    let stores = Stores::open(config, Purpose::Use).await?;
+    let followed = match &stores.zones {
+        Some(zones) => match begin_all(&zones.replicated, &names, only.is_some(), begin).await {
+            Ok(jobs) => follow(&zones.replicated, jobs, options).await,
+            Err(failure) => Err(failure),
+        },
+        None => Err(Failure::new("there is only one zone").hint("what is in it could be compared with no other, and made again from none")),
+    };
+    stores.close().await;
+    followed
+}
+
+async fn begin_all(
+    store: &ReplicatedStore,
+    names: &[String],
+    is_named: bool,
+    begin: impl AsyncFn(&ReplicatedStore, &str) -> registry_core::Result<JobStatus>,
+) -> Result<Vec<JobStatus>, Failure> {
+    let mut jobs = Vec::new();
+    for zone in names {
+        match begin(store, zone).await {
             Ok(job) => jobs.push(job),
             // One that nobody has ever seen, or that was removed: there is nothing to look at.
-            Err(error) if !is_one && error.kind() == registry_core::ErrorKind::InvalidInput => {
+            Err(error) if !is_named && error.kind() == registry_core::ErrorKind::InvalidInput => {
                 tracing::warn!(zone, %error, "passed over a zone");
             }
             Err(error) => return Err(Failure::because(format!("cannot begin with {zone}"), &error)),
         }
     }
-    follow(store, jobs, options).await
+    Ok(jobs)
 }
 
 /// Works until the jobs have ended, and tells how far they are; fails if one has.

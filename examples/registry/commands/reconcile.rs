@@ -5,7 +5,6 @@ use clap::Args;
 use super::job;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::stores::{Purpose, Stores};
 
 /// How.
 #[derive(Debug, Args)]
@@ -19,14 +18,5 @@ pub(crate) struct Options {
 
 /// Compares.
 pub(crate) async fn run(config: &Config, options: &Options) -> Result<(), Failure> {
-    let names = job::zones(config, options.zone.as_deref())?;
-    let stores = Stores::open(config, Purpose::Use).await?;
-    let Some(zones) = &stores.zones else {
-        stores.close().await;
-        return Err(Failure::new("there is only one zone").hint("there is no ledger that could be compared with it"));
-    };
-    let compare = |zone: String| async move { zones.replicated.reconcile(&zone).await };
-    let followed = job::begin_all(names, compare, &zones.replicated, &options.follow).await;
-    stores.close().await;
-    followed
+    job::in_zones(config, options.zone.as_deref(), &options.follow, async |store, zone| store.reconcile(zone).await).await
 }

@@ -266,6 +266,7 @@ impl Values {
         options.narrow_after = self.duration("replication.narrow_after")?;
         options.trash_delay = self.duration("replication.trash_delay")?;
         options.keep_unknown = self.duration("replication.keep_unknown")?;
+        options.compare_interval = self.duration("replication.compare_interval")?;
         options.scrub_interval = self.duration("replication.scrub_interval")?;
         Ok(options)
     }

@@ -340,6 +340,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "How long copies that are not wanted any more are kept, on top of gc.trash_delay for those of deleted blobs.",
     },
     Setting {
+        key: "replication.compare_interval",
+        kind: Kind::Duration,
+        default: "7d",
+        value_name: "TIME",
+        help: "How often to compare what is in each zone with the database, in the background: give or take a sixth. 0: never.\n\
+               `registry reconcile` does it now.",
+    },
+    Setting {
         key: "replication.scrub_interval",
         kind: Kind::Duration,
         default: "30d",

@@ -14,6 +14,9 @@ use crate::http::Client;
 /// How long a program may take to begin serving, on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
+/// How long a command may take, on a busy machine.
+const LONGEST: Duration = Duration::from_secs(180);
+
 /// The built example of this name, beside the test binary: `target/<profile>/examples/<name>`.
 pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -34,9 +37,23 @@ pub(crate) fn command(name: &str) -> Command {
     command
 }
 
-/// Runs `registry` to its end in `dir`.
+/// Runs `registry` to its end in `dir`; one that has none is told to stop, so that what it says is seen.
 pub(crate) fn registry(dir: &Path, args: &[&str]) -> Output {
-    command("registry").current_dir(dir).args(args).output().unwrap()
+    let mut command = command("registry");
+    let child = command.current_dir(dir).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        for signal in [Signal::TERM, Signal::KILL] {
+            if end.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = kill_process(pid, signal);
+            }
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    watch.join().unwrap();
+    output
 }
 
 /// Standard output and standard error as text.

@@ -179,13 +179,13 @@ async fn work(address: Arc<Mutex<String>>, alive: Arc<AtomicBool>, acknowledged:
 }
 
 /// A command that is at work, and may be killed at it.
-fn begin(config: &Path, args: &[&str]) -> Child {
+pub(crate) fn begin(config: &Path, args: &[&str]) -> Child {
     let mut command = command("registry");
     command.arg("--config").arg(config).args(args).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
-fn kill_after(mut child: Child, pause: Duration) {
+pub(crate) fn kill_after(mut child: Child, pause: Duration) {
     std::thread::sleep(pause);
     let _ = child.kill();
     child.wait().unwrap();

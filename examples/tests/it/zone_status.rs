@@ -183,7 +183,7 @@ async fn an_image_is_waited_for_by_a_command_and_over_http() {
     assert!(waited["zones"].as_array().unwrap().iter().all(|zone| zone["complete"] == true), "{waited}");
     let ask = async |query: &str| {
         let answer = server.admin().get(&format!("/replication/wait?{query}")).await;
-        (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap())
+        (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap_or_default())
     };
     let (status, answer) = ask("image=team/app:v1&zone=remote&timeout=60s").await;
     assert_eq!((status, &answer["blobs"]), (200, &3.into()), "{answer}");
@@ -207,6 +207,14 @@ async fn an_image_is_waited_for_by_a_command_and_over_http() {
         ("image=Team:x", 400),
         ("image=team/app:v1&zone=nowhere", 400),
         ("image=team/app:v1&timeout=soon", 400),
+        ("image=team/app:v1&timeout=99999999999999999999w", 400),
+        ("image=team/app:v1&timeout=0", 200),
+        ("image=team/app:v2&timeout=0", 504),
+        ("", 400),
+        ("zone=local", 400),
+        ("image=%00&zone=%FF%FE", 400),
+        ("image=team/app:v1&image=team/app:v2", 400),
+        ("image=../../etc/passwd", 400),
     ] {
         assert_eq!(ask(query).await.0, expected, "{query}");
     }

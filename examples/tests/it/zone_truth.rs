@@ -8,9 +8,9 @@ use registry_core::testing::Rng;
 use serde_json::Value;
 
 use crate::http::push_blob;
-use crate::process::{registry, texts};
-use crate::tools::large;
-use crate::zone_life::{ZONES, configuration, serve, status, told};
+use crate::process::{Server, registry, texts};
+use crate::tools::{large, seed};
+use crate::zone_life::{ZONES, begin, configuration, kill_after, serve, status, told};
 use crate::zones::{blobs, eventually, push_image};
 
 /// The files of a zone's blobs: where each lies.
@@ -90,19 +90,30 @@ async fn a_lost_ledger_is_rebuilt_from_the_zones() {
     let manifest = push_image(&server.client(), "team/app", "v1", b"a layer").await;
     let all = digests.len() + 3;
     eventually("all is everywhere", || ZONES.iter().all(|zone| blobs(&dir.join(zone)).len() == all));
+    // All that a backup of the database without its newest tables would lack, once beside a server and once without.
+    lose_the_ledger(dir);
+    found_again(dir, &config, &server, &digests, &manifest, all).await;
     server.stop();
-    // All that a backup of the database without its newest tables would lack.
-    let database = rusqlite::Connection::open(dir.join("data/registry.db")).unwrap();
-    database.execute_batch("DELETE FROM placements; DELETE FROM placed_blobs; DELETE FROM zones; DELETE FROM jobs").unwrap();
-    drop(database);
+    lose_the_ledger(dir);
     let server = serve(dir, &config);
-    told(dir, &config, &["reconcile"]);
-    for digest in &digests {
+    found_again(dir, &config, &server, &digests, &manifest, all).await;
+}
+
+fn lose_the_ledger(dir: &Path) {
+    let database = rusqlite::Connection::open(dir.join("data/registry.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    database.execute_batch("DELETE FROM placements; DELETE FROM placed_blobs; DELETE FROM zones; DELETE FROM jobs").unwrap();
+}
+
+/// Compares all zones, and sees to it that everything can be pulled and every copy is known.
+async fn found_again(dir: &Path, config: &Path, server: &Server, digests: &[Digest], manifest: &str, all: usize) {
+    told(dir, config, &["reconcile"]);
+    for digest in digests {
         server.client().get(&format!("/v2/team/app/blobs/{digest}")).await.expect(200);
     }
     assert_eq!(server.client().get("/v2/team/app/manifests/v1").await.expect(200).text(), manifest);
     eventually("every copy is known again", || {
-        status(dir, &config)["zones"].as_array().unwrap().iter().all(|zone| zone["blobs"] == all && zone["backlog"] == 0)
+        status(dir, config)["zones"].as_array().unwrap().iter().all(|zone| zone["blobs"] == all && zone["backlog"] == 0)
     });
 }
 
@@ -136,4 +147,67 @@ async fn two_zones_in_one_place_and_a_wrong_empty_place_are_noticed() {
     assert_eq!(status["zones"][1]["healthy"], false, "{status}");
     assert_eq!(blobs(&elsewhere).len(), 0, "nothing is copied there");
     assert_eq!(blobs(&dir.join("leo")).len(), 1, "nothing is deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_database_over_old_zones_deletes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let config = configuration(dir, &ZONES);
+    let mut server = serve(dir, &config);
+    for number in 0..5 {
+        push_blob(&server.client(), "team/app", &Rng::new(number).bytes(200)).await.unwrap();
+    }
+    eventually("all is everywhere", || ZONES.iter().all(|zone| blobs(&dir.join(zone)).len() == 5));
+    server.stop();
+    std::fs::remove_dir_all(dir.join("data")).unwrap();
+    let _server = serve(dir, &config);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let output = registry(dir, &["--config", config.to_str().unwrap(), "reconcile"]);
+    assert_eq!(output.status.code(), Some(1));
+    let (_, errors) = texts(&output);
+    assert!(errors.contains("5 of the 5 blobs in the zone are known to nobody: nothing was changed"), "{errors}");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(ZONES.iter().all(|zone| blobs(&dir.join(zone)).len() == 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_they_are_killed_comparing_and_scrubbing_go_on_and_harm_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let config = configuration(dir, &ZONES);
+    let mut server = serve(dir, &config);
+    let mut digests = Vec::new();
+    for number in 0..300 {
+        digests.push(push_blob(&server.client(), "team/app", &Rng::new(number).bytes(2_000)).await.unwrap());
+    }
+    eventually("all is everywhere", || ZONES.iter().all(|zone| blobs(&dir.join(zone)).len() == 300));
+    let boston = dir.join("boston");
+    let mut rng = Rng::new(seed("zone_truth"));
+    for round in 0..20 {
+        let (gone, rotten) = (digests[round * 3], digests[round * 3 + 1]);
+        std::fs::remove_file(file_of(&boston, &gone)).unwrap();
+        std::fs::write(file_of(&boston, &rotten), vec![0; 2_000]).unwrap();
+        kill_after(begin(&config, &["reconcile", "boston"]), Duration::from_millis(rng.below(400)));
+        kill_after(begin(&config, &["scrub", "boston", "--now"]), Duration::from_millis(rng.below(400)));
+        if round % 4 == 0 {
+            server.kill();
+            server = serve(dir, &config);
+        }
+        told(dir, &config, &["reconcile", "boston"]);
+        told(dir, &config, &["scrub", "boston", "--now"]);
+        let good = |digest: &Digest| std::fs::read(file_of(&boston, digest)).is_ok_and(|bytes| Digest::sha256(&bytes) == *digest);
+        // One that the killed scrub had passed by was read by the next.
+        eventually("both are good again", || {
+            let all = good(&gone) && good(&rotten);
+            if !all {
+                told(dir, &config, &["scrub", "boston", "--now"]);
+            }
+            all
+        });
+    }
+    for digest in &digests {
+        server.client().get(&format!("/v2/team/app/blobs/{digest}")).await.expect(200);
+    }
+    assert!(ZONES.iter().all(|zone| blobs(&dir.join(zone)).len() == 300));
 }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use registry_core::{Error, ErrorKind, RepositoryName, Result};
 use tokio::time::Instant;
 
-use super::{End, save, zone_of};
+use super::{HEAR, keeping, save, zone_of};
 use crate::cluster::Cluster;
 use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Placement, Retarget, ZoneId, ZoneState};
 use crate::member::Member;
@@ -44,7 +44,8 @@ struct Left {
     leaving: u64,
     /// Not yet, since somebody may be about to refer to it.
     recent: u64,
-    /// No repository holds it, and no other zone has it: garbage collection sees to it, or whoever is writing it links it.
+    /// No repository holds it, no other zone has it, and there is none where it could be whatever it was written for: garbage collection sees to it, or
+    /// whoever is writing it links it.
     unheld: u64,
     /// There is no other zone that the policies of those who hold it allow.
     stuck: u64,
@@ -78,51 +79,45 @@ impl Left {
     }
 }
 
-pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<End> {
+pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<JobState> {
     let member = Arc::clone(zone_of(cluster, job)?);
+    // Who has not heard yet that it is being emptied may write there for a moment: it is looked at twice.
+    let mut was_empty = false;
     loop {
         cluster.hear_states().await?;
         if member.state() != ZoneState::Draining {
-            return Ok(End::Ended(JobState::Cancelled));
+            return Ok(JobState::Cancelled);
         }
         let began = Instant::now();
-        let Some(left) = walk(cluster, job, &member, stop).await? else { return Ok(End::Stopped) };
+        let left = keeping(cluster, job, stop, walk(cluster, &member)).await??;
         let count = left.count();
         let total = job.total.unwrap_or(0).max(job.done + count);
         job.total = Some(total);
         job.done = total - count;
         job.note = left.note();
         save(cluster, job).await?;
-        if count == 0 {
-            return Ok(End::Ended(JobState::Done));
+        if count == 0 && was_empty {
+            return Ok(JobState::Done);
         }
+        was_empty = count == 0;
         let pause = (began.elapsed() * SHARE).max(cluster.options.poll_interval).min(cluster.options.lease / 4);
-        if stop.sleep(pause).await {
-            return Ok(End::Stopped);
-        }
+        let pause = if was_empty { pause.max(HEAR * 2) } else { pause };
+        keeping(cluster, job, stop, tokio::time::sleep(pause)).await?;
     }
 }
 
-/// Goes through what is in the zone, and sees to it that it is wanted elsewhere; `None` if it is time to stop.
-async fn walk(cluster: &Arc<Cluster>, job: &Job, member: &Member, stop: &Stop) -> Result<Option<Left>> {
+/// Goes through what is in the zone, and sees to it that it is wanted elsewhere.
+async fn walk(cluster: &Arc<Cluster>, member: &Member) -> Result<Left> {
     let Some(zone) = member.id() else { return Err(Error::new(ErrorKind::Internal, "a zone without identity")) };
     let mut left = Left::default();
     let mut after = None;
-    let mut saved = Instant::now();
     loop {
-        if stop.is_set() {
-            return Ok(None);
-        }
-        if saved.elapsed() > cluster.options.lease / 4 {
-            save(cluster, job).await?;
-            saved = Instant::now();
-        }
         let page = cluster.ledger.list(&ListPlacements::new(PAGE).with_zone(Some(zone.clone())).with_after(after)).await?;
         let is_last = page.len() < PAGE as usize;
         after = page.last().map(|placement| (placement.digest, placement.zone.clone()));
         let (wanted, unwanted): (Vec<_>, Vec<_>) = page.into_iter().partition(|placement| placement.desired == Desired::Present);
         left.leaving += unwanted.iter().filter(|placement| placement.observed != Observed::Absent).count() as u64;
-        let mut moved = stream::iter(wanted).map(|placement| leave(cluster, zone, placement)).buffer_unordered(AT_ONCE);
+        let mut moved = stream::iter(wanted).map(|placement| leave(cluster, member, zone, placement)).buffer_unordered(AT_ONCE);
         while let Some(how) = moved.next().await {
             match how {
                 Ok(How::Leaving) => left.leaving += 1,
@@ -138,7 +133,7 @@ async fn walk(cluster: &Arc<Cluster>, job: &Job, member: &Member, stop: &Stop) -
         drop(moved);
         if is_last || after.is_none() {
             cluster.wake(&cluster.ids());
-            return Ok(Some(left));
+            return Ok(left);
         }
     }
 }
@@ -151,7 +146,10 @@ enum How {
 }
 
 /// Sees to it that a blob is wanted where its repositories want it, and not in the zone that is left.
-async fn leave(cluster: &Cluster, zone: &ZoneId, placement: Placement) -> Result<How> {
+async fn leave(cluster: &Cluster, member: &Member, zone: &ZoneId, placement: Placement) -> Result<How> {
+    if member.state() != ZoneState::Draining {
+        return Err(Error::new(ErrorKind::LeaseLost, "the zone is not to be emptied any more").with_zone(&member.name));
+    }
     let digest = &placement.digest;
     let holders = match &cluster.metadata {
         Some(metadata) => metadata.holders(digest).await?,
@@ -168,6 +166,10 @@ async fn leave(cluster: &Cluster, zone: &ZoneId, placement: Placement) -> Result
     if holders.is_empty() && cluster.metadata.is_none() {
         // Nobody knows on whose behalf it was written.
         targets = cluster.targets(None);
+    }
+    if holders.is_empty() && others.is_empty() && targets.is_empty() {
+        // Whoever wrote it died before it was linked, or is about to link it.
+        targets = cluster.common(&member.name);
     }
     targets.extend(others.into_iter().filter(|other| !targets.contains(other)).collect::<Vec<_>>());
     targets.retain(|target| target != zone);

@@ -10,6 +10,7 @@ mod remove;
 mod scrub;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use registry_core::{Error, ErrorKind, Result, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
+use crate::health::is_zones_fault;
 use crate::ledger::{Job, JobKind, JobState, ZoneId, ZoneState};
 use crate::member::Member;
 use crate::store::ReplicatedStore;
@@ -26,10 +28,10 @@ use crate::workers::Stop;
 /// How many jobs a process has in progress at once. Each is mostly waiting.
 const AT_ONCE: usize = 16;
 
-/// How often to look whether a zone is to be scrubbed, at least.
-const LOOK_FOR_SCRUBS: Duration = Duration::from_secs(3600);
+/// How often to look whether a zone is to be compared or scrubbed, at least.
+const LOOK_AFTER: Duration = Duration::from_secs(3600);
 
-/// Jobs that are looked at for the last scrub of a zone.
+/// Jobs that are looked at for the last one of a zone.
 const JOBS: u32 = 1000;
 
 /// How often to hear what zones are used for.
@@ -88,14 +90,10 @@ impl ReplicatedStore {
     /// [`ErrorKind::InvalidInput`] if there is no such zone.
     pub async fn uncordon(&self, zone: &str) -> Result<()> {
         let from = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
-        let was = self.set_state(zone, &from, ZoneState::Active).await?;
+        self.set_state(zone, &from, ZoneState::Active).await?;
         let id = self.member(zone)?.id().cloned();
         for kind in [JobKind::Drain, JobKind::Remove] {
             self.cluster.ledger.cancel_job(kind, id.as_ref()).await?;
-        }
-        if was == ZoneState::Draining {
-            // What its policy wants there is owed to it again.
-            self.cluster.compare.notify_one();
         }
         Ok(())
     }
@@ -110,7 +108,12 @@ impl ReplicatedStore {
         self.cluster.hear_states().await?;
         drain::check(&self.cluster, self.member(zone)?)?;
         let from = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
-        self.set_state(zone, &from, ZoneState::Draining).await?;
+        let was = self.set_state(zone, &from, ZoneState::Draining).await?;
+        if let Err(error) = drain::check(&self.cluster, self.member(zone)?) {
+            // Another one was begun to be emptied at the same moment.
+            self.set_state(zone, &[ZoneState::Draining], was).await?;
+            return Err(error);
+        }
         self.begin(JobKind::Drain, zone, Bytes::new()).await
     }
 
@@ -134,11 +137,13 @@ impl ReplicatedStore {
     /// Begins to compare what is in a zone with what the ledger and the [metadata](crate::ReplicatedStoreBuilder::metadata) say of it, as a job, and to make the
     /// ledger true: copies that are gone are made again; blobs that repositories hold and the ledger does not know are verified and then trusted, so that a lost
     /// ledger is rebuilt; what nobody knows is deleted once it is older than [`keep_unknown`](crate::Options::keep_unknown). Nothing is changed if more than one
-    /// in twenty of the copies that are to be there is not: then the job fails.
+    /// in twenty of the copies that are to be there is not, or if the metadata know nothing of more than one in twenty of the blobs: then it is the wrong place or the
+    /// wrong database, and the job fails. Workers do this by themselves now and then: see [`compare_interval`](crate::Options::compare_interval).
     ///
     /// What it finds is counted by name in [`JobStatus::counts`]: `blobs` that were looked at; `missing` copies; copies of `wrong_size`; copies that were `found`
-    /// where they were to be; blobs that were `adopted`; `stray` copies that are wanted elsewhere only; `foreign` blobs that nobody knows, `young` ones among them
-    /// that stay; blobs that are `unheld` and garbage collection's to delete; `forgotten` ones that it has never heard of. Each of them is logged.
+    /// where they were to be; blobs that were `adopted`; `stray` copies that are wanted elsewhere only; `foreign` blobs that nobody knows, and `young` ones
+    /// that stay for now; blobs that are `unheld` and garbage collection's to delete; `forgotten` ones that it has never heard of. What loses trust or is deleted is
+    /// logged, each blob by its digest.
     ///
     /// [`ErrorKind::InvalidInput`] if there is no such zone.
     pub async fn reconcile(&self, zone: &str) -> Result<JobStatus> {
@@ -247,31 +252,42 @@ pub(crate) async fn work(cluster: Arc<Cluster>, mut stop: Stop) {
     while running.join_next().await.is_some() {}
 }
 
-/// Begins to scrub the zones that were not for long.
-pub(crate) async fn scrub_now_and_then(cluster: Arc<Cluster>, mut stop: Stop) {
-    let interval = cluster.options.scrub_interval;
-    if interval.is_zero() {
-        return;
-    }
+/// Begins to compare and to scrub the zones that were not for long.
+pub(crate) async fn look_after_zones(cluster: Arc<Cluster>, mut stop: Stop) {
+    let options = &cluster.options;
+    let mut kinds = vec![(JobKind::Reconcile, options.compare_interval), (JobKind::Scrub, options.scrub_interval)];
+    kinds.retain(|(_, interval)| !interval.is_zero());
+    let Some(shortest) = kinds.iter().map(|(_, interval)| *interval).min() else { return };
     // Many processes may look; who begins what another has begun finds it begun.
-    while !stop.sleep(cluster.jittered((interval / 30).min(LOOK_FOR_SCRUBS))).await {
-        if let Err(error) = begin_scrubs(&cluster, interval).await {
-            tracing::warn!(%error, "could not begin to scrub");
+    while !stop.sleep(cluster.jittered((shortest / 30).min(LOOK_AFTER))).await {
+        if let Err(error) = begin_due(&cluster, &kinds).await {
+            tracing::warn!(%error, "could not begin to look after the zones");
         }
     }
 }
 
-async fn begin_scrubs(cluster: &Cluster, interval: Duration) -> Result<()> {
+/// Begins what is to be done once in an interval, where that is over.
+async fn begin_due(cluster: &Cluster, kinds: &[(JobKind, Duration)]) -> Result<()> {
     let known = cluster.ledger.jobs(JOBS).await?;
     let now = cluster.clock.now();
     for zone in cluster.members.iter().filter_map(|member| member.usable()) {
-        let last = known.iter().find(|job| job.kind == JobKind::Scrub && job.zone.as_ref() == Some(zone));
-        let is_due = last.is_none_or(|last| !last.is_open() && now.since(last.begun_at) > about(interval, last));
-        if is_due {
-            // What was read during the last one is read again only if that was long ago.
-            let marker = scrub::Marker::new(now - interval / 2).encode()?;
-            cluster.ledger.begin_job(JobKind::Scrub, Some(zone), marker).await?;
-            cluster.jobs.notify_one();
+        for (kind, interval) in kinds.iter().copied() {
+            let last = known.iter().find(|job| job.kind == kind && job.zone.as_ref() == Some(zone));
+            let is_due = last.is_none_or(|last| match last.state {
+                JobState::Open => false,
+                JobState::Done => now.since(last.begun_at) > about(interval, last),
+                // It was not done.
+                _ => now.since(last.updated_at) > interval / 30,
+            });
+            if is_due {
+                let marker = match kind {
+                    // What was read during the last one is read again only if that was long ago.
+                    JobKind::Scrub => scrub::Marker::new(now - interval / 2).encode()?,
+                    _ => Bytes::new(),
+                };
+                cluster.ledger.begin_job(kind, Some(zone), marker).await?;
+                cluster.jobs.notify_one();
+            }
         }
     }
     Ok(())
@@ -285,32 +301,26 @@ fn about(interval: Duration, last: &Job) -> Duration {
     interval.mul_f64(5.0 / 6.0 + (hash % 1000) as f64 / 3000.0)
 }
 
-/// How a job is left.
-enum End {
-    /// It has ended, well or not.
-    Ended(JobState),
-    /// Another process is to go on with it.
-    Stopped,
-}
-
 async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
     let (cluster, stop) = (&cluster, &mut stop);
     tracing::info!(job = job.id, kind = job.kind.as_str(), "began with a job, or went on with it");
-    let end = match job.kind {
+    let ended = match job.kind {
         JobKind::Drain => drain::run(cluster, &mut job, stop).await,
         JobKind::Remove => remove::run(cluster, &mut job, stop).await,
         JobKind::Reconcile => reconcile::run(cluster, &mut job, stop).await,
         JobKind::Scrub => scrub::run(cluster, &mut job, stop).await,
     };
-    match end {
-        Ok(End::Ended(state)) => job.state = state,
-        Ok(End::Stopped) => {}
+    match ended {
+        Ok(state) => job.state = state,
+        // Another process is to go on with it.
+        Err(error) if stop.is_set() && error.kind() != ErrorKind::LeaseLost => {}
         // Somebody has called it off, or has it: nothing is to be said of it.
         Err(error) if error.kind() == ErrorKind::LeaseLost => {
             tracing::info!(job = job.id, kind = job.kind.as_str(), "a job has ended, or is another process's");
             return;
         }
-        Err(error) if error.is_retryable() => {
+        // Whatever is wrong with the zone may be mended.
+        Err(error) if is_zones_fault(&error) => {
             job.note = error.to_string();
             tracing::warn!(job = job.id, kind = job.kind.as_str(), %error, "a job cannot go on now");
             let pause = cluster.jittered(cluster.options.look_again).min(cluster.options.lease / 2);
@@ -343,6 +353,37 @@ async fn save(cluster: &Cluster, job: &Job) -> Result<()> {
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Does something that may take longer than the lease, and keeps the job meanwhile; gives it up if the job is lost, or if it is time to stop.
+async fn keeping<T>(cluster: &Cluster, job: &Job, stop: &mut Stop, work: impl Future<Output = T>) -> Result<T> {
+    if stop.is_set() {
+        return Err(stopping());
+    }
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            () = stop.wait() => return Err(stopping()),
+            () = tokio::time::sleep(cluster.options.lease / 4) => save(cluster, job).await?,
+        }
+    }
+}
+
+/// After having worked for so long, leaves the zone to others for as long as its share asks for.
+async fn rest(cluster: &Cluster, job: &Job, stop: &mut Stop, worked: Duration) -> Result<()> {
+    let share = cluster.options.background_share.clamp(0.01, 1.0);
+    let pause = worked.mul_f64((1.0 - share) / share);
+    if pause.is_zero() {
+        return Ok(());
+    }
+    keeping(cluster, job, stop, tokio::time::sleep(pause)).await
+}
+
+/// Why a job is left for somebody else.
+fn stopping() -> Error {
+    Error::new(ErrorKind::Interrupted, "the process is stopping")
 }
 
 /// The zone that a job is about, if this process has it.

@@ -1,11 +1,12 @@
 //! Comparing what is in a zone with what the ledger and the metadata say of it, and making the ledger true.
 //!
-//! It never does harm. A zone is counted first, and if more than a twentieth of what is to be there is not, it is not believed: it is the wrong place, or somebody
-//! has to have a look. Nothing is deleted or lowered on the word of a list: a blob that a list misses is asked for by name; bytes that nobody knows of go
+//! It never does harm. A zone is counted first. If more than a twentieth of what is to be there is not, it is not believed: it is the wrong place, or somebody
+//! has to have a look. If the metadata know nothing of more than a twentieth, they are not believed: it is the wrong database, or an old copy of it. Nothing is deleted or lowered on the word of a list: a blob that a list misses is asked for by name; bytes that nobody knows of go
 //! only if the metadata answered that it does not know them either, and if they have been there for a while. What is found is verified before it is trusted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use registry_core::blob::{BlobInfo, ItemStream, ListOptions};
@@ -14,7 +15,7 @@ use registry_core::{Digest, Error, ErrorKind, MetadataStore, RepositoryName, Res
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{End, save, zone_of};
+use super::{keeping, rest, save, zone_of};
 use crate::cluster::{Cluster, is_visible};
 use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Placement, Sighting, ZoneId, ZoneState};
 use crate::member::{Member, in_time};
@@ -27,11 +28,18 @@ const PAGE: u32 = 500;
 /// Shards of a zone.
 const SHARDS: u16 = 256;
 
-/// A zone that lacks more than one in so many is not believed …
-const MOST_MISSING: u64 = 20;
+/// If more than one blob in so many is not there, or is known to nobody, it is not believed …
+const MOST: u64 = 20;
 
-/// … unless it lacks no more than so many.
+/// … unless they are no more than so many.
 const FEW: u64 = 10;
+
+/// What was found in a shard, by name.
+type Tally = BTreeMap<&'static str, u64>;
+
+fn tally(found: &mut Tally, name: &'static str, more: u64) {
+    *found.entry(name).or_default() += more;
+}
 
 /// Where a reconciliation stands: each shard is counted, and then each is put right.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -42,9 +50,12 @@ struct Marker {
     /// Shards that were counted, and that were put right.
     counted: u16,
     righted: u16,
-    /// Copies that are to be in the zone, and that are not.
+    /// Copies that are to be in the zone, and those of them that are not.
     expected: u64,
     missing: u64,
+    /// Blobs that are in the zone or are to be, and those of them that the metadata know nothing of.
+    blobs: u64,
+    unknown: u64,
 }
 
 impl Marker {
@@ -61,50 +72,60 @@ impl Marker {
         Ok(())
     }
 
-    fn is_too_much(self) -> bool {
-        self.missing > FEW && self.missing * MOST_MISSING > self.expected
+    /// Why what was counted is not to be believed.
+    fn doubt(self, nobody_holds_anything: bool) -> Option<String> {
+        let too_many = |few: u64, all: u64| few > FEW && few.saturating_mul(MOST) > all;
+        let Self { expected, missing, blobs, unknown, .. } = self;
+        if too_many(missing, expected) {
+            let text = "Is it the right place? If it is, and they are lost, drain it and remove it";
+            return Some(format!("{missing} of the {expected} blobs that are to be in the zone are not: nothing was changed. {text}"));
+        }
+        let text = "Is it the right database, and the right place?";
+        (too_many(unknown, blobs) || (nobody_holds_anything && unknown > 0))
+            .then(|| format!("{unknown} of the {blobs} blobs in the zone are known to nobody: nothing was changed. {text}"))
     }
 }
 
-pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<End> {
+pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<JobState> {
     let member = Arc::clone(zone_of(cluster, job)?);
     let mut marker = Marker::read(job, cluster.clock.now());
     loop {
         cluster.hear_states().await?;
         if member.state() == ZoneState::Removed {
-            return Ok(End::Ended(JobState::Cancelled));
+            return Ok(JobState::Cancelled);
         }
         // A zone that is not the one it was lacks everything, and that means nothing.
         let zone = member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
-        if stop.is_set() {
-            return Ok(End::Stopped);
-        }
         let began = Instant::now();
         let mut work = Work { cluster, member: &member, zone: &zone, since: Timestamp::from_millis(marker.since), saved: Instant::now() };
         if marker.counted < SHARDS {
-            let (expected, missing) = work.count(job, shard(marker.counted)).await?;
+            work.count(job, stop, shard(marker.counted), &mut marker).await?;
             marker.counted += 1;
-            marker.expected += expected;
-            marker.missing += missing;
-            if marker.counted == SHARDS && marker.is_too_much() {
-                let message = format!(
-                    "{} of the {} blobs that are to be in the zone are not: nothing was changed. Is it the right place? If it is, and they are lost, drain it \
-                     and remove it",
-                    marker.missing, marker.expected
-                );
-                return Err(Error::new(ErrorKind::Corrupt, message).with_zone(&member.name));
+            if marker.counted == SHARDS
+                && let Some(doubt) = marker.doubt(is_empty(cluster).await?)
+            {
+                return Err(Error::new(ErrorKind::Corrupt, doubt).with_zone(&member.name));
             }
         } else if marker.righted < SHARDS {
-            work.put_right(job, shard(marker.righted)).await?;
+            // Told with the marker behind it, so that nothing is counted twice.
+            for (name, count) in work.put_right(job, stop, shard(marker.righted)).await? {
+                job.count(name, count);
+            }
             marker.righted += 1;
         } else {
-            return Ok(End::Ended(JobState::Done));
+            return Ok(JobState::Done);
         }
         marker.write(job)?;
         save(cluster, job).await?;
-        if stop.sleep(cluster.background_pause(began.elapsed())).await {
-            return Ok(End::Stopped);
-        }
+        rest(cluster, job, stop, began.elapsed()).await?;
+    }
+}
+
+/// Whether there is nothing in the metadata: then they are new, and cannot say what nobody knows.
+async fn is_empty(cluster: &Cluster) -> Result<bool> {
+    match &cluster.metadata {
+        Some(metadata) => Ok(metadata.held_blobs(None, 1).await?.is_empty()),
+        None => Ok(false),
     }
 }
 
@@ -122,8 +143,13 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Keeps the job, from time to time.
-    async fn keep(&mut self, job: &Job) -> Result<()> {
+    /// For how long what nobody knows can be had back: the metadata may be older than it.
+    fn keep(&self) -> Duration {
+        self.cluster.options.keep_unknown.max(self.cluster.options.trash_delay)
+    }
+
+    /// Before each blob: keeps the job from time to time.
+    async fn go_on(&mut self, job: &Job) -> Result<()> {
         if self.saved.elapsed() > self.cluster.options.lease / 4 {
             save(self.cluster, job).await?;
             self.saved = Instant::now();
@@ -131,19 +157,35 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// How many copies are to be there, and how many of them are not.
-    async fn count(&mut self, job: &Job, shard: u8) -> Result<(u64, u64)> {
-        let (mut expected, mut missing) = (0, 0);
+    /// Counts what is there and is to be there, and what is not, or is known to nobody.
+    async fn count(&mut self, job: &Job, stop: &mut Stop, shard: u8, marker: &mut Marker) -> Result<()> {
         let mut both = Both::new(self.cluster, self.member, self.zone, shard);
-        while let Some((digest, found, row)) = both.next().await? {
-            self.keep(job).await?;
+        let mut blobs = Vec::new();
+        while let Some((digest, found, row)) = keeping(self.cluster, job, stop, both.next()).await?? {
+            self.go_on(job).await?;
+            if found.is_some() || row.as_ref().is_some_and(|row| row.desired == Desired::Present) {
+                blobs.push(digest);
+                marker.blobs += 1;
+            }
+            if blobs.len() >= PAGE as usize {
+                marker.unknown += self.unknown(&std::mem::take(&mut blobs)).await?;
+            }
             let Some(row) = row.filter(is_trusted) else { continue };
-            expected += 1;
+            marker.expected += 1;
             if found.is_none() && self.is_missing(&digest, &row).await? {
-                missing += 1;
+                marker.missing += 1;
             }
         }
-        Ok((expected, missing))
+        marker.unknown += self.unknown(&blobs).await?;
+        Ok(())
+    }
+
+    /// How many of these the metadata know nothing of.
+    async fn unknown(&self, digests: &[Digest]) -> Result<u64> {
+        match &self.cluster.metadata {
+            Some(metadata) => Ok(metadata.unknown_blobs(digests).await?.len() as u64),
+            None => Ok(0),
+        }
     }
 
     /// Whether a copy that a list does not have is not there.
@@ -154,8 +196,17 @@ impl Work<'_> {
                 // It may have been deleted since the list was read.
                 Ok(self.row(digest).await?.is_some_and(|now| now.generation == row.generation && is_trusted(&now)))
             }
-            Err(error) => Err(error),
+            Err(error) => self.pass_over(error).map(|()| false),
         }
+    }
+
+    /// One object that cannot be looked at is no reason not to look at the others; a zone that cannot be asked is.
+    fn pass_over(&self, error: Error) -> Result<()> {
+        if self.member.health.is_open() {
+            return Err(error);
+        }
+        tracing::warn!(zone = self.member.name, %error, "a blob could not be looked at, and is passed over");
+        Ok(())
     }
 
     /// The placement as it is now.
@@ -164,53 +215,72 @@ impl Work<'_> {
         Ok(placements.into_iter().find(|placement| placement.zone == *self.zone))
     }
 
-    async fn put_right(&mut self, job: &mut Job, shard: u8) -> Result<()> {
+    async fn put_right(&mut self, job: &Job, stop: &mut Stop, shard: u8) -> Result<Tally> {
+        let mut seen = Tally::new();
         let mut both = Both::new(self.cluster, self.member, self.zone, shard);
         let mut wanted = Vec::new();
-        while let Some((digest, found, row)) = both.next().await? {
-            self.keep(job).await?;
+        while let Some((digest, found, row)) = keeping(self.cluster, job, stop, both.next()).await?? {
+            self.go_on(job).await?;
             // One that was deleted, and that nobody expects, is nothing to look at.
             let is_expected = row.as_ref().is_some_and(|row| row.desired == Desired::Present);
-            job.count("blobs", u64::from(found.is_some() || is_expected));
+            tally(&mut seen, "blobs", u64::from(found.is_some() || is_expected));
             if let Some(row) = row.as_ref().filter(|row| row.desired == Desired::Present) {
                 wanted.push((digest, row.touched_at));
             }
             if wanted.len() >= PAGE as usize {
-                self.let_go(job, &std::mem::take(&mut wanted)).await?;
+                self.let_go(&mut seen, &std::mem::take(&mut wanted)).await?;
             }
             match (found, row) {
-                (Some(info), Some(row)) => self.compare(job, &info, &row).await?,
-                (Some(info), None) => self.unexpected(job, &info).await?,
+                (Some(info), Some(row)) => self.compare(&mut seen, &info, &row).await?,
+                (Some(info), None) => self.unexpected(&mut seen, &info).await?,
                 (None, Some(row)) if is_trusted(&row) && self.is_missing(&digest, &row).await? => {
                     self.cluster.suspect(self.member, &digest, row.generation, "it is not there").await;
-                    job.count("missing", 1);
+                    tally(&mut seen, "missing", 1);
                 }
                 _ => {}
             }
         }
-        self.let_go(job, &wanted).await?;
+        self.let_go(&mut seen, &wanted).await?;
         self.cluster.wake(&self.cluster.ids());
-        Ok(())
+        seen.retain(|_, count| *count > 0);
+        Ok(seen)
     }
 
     /// Bytes that the ledger knows of.
-    async fn compare(&self, job: &mut Job, info: &BlobInfo, row: &Placement) -> Result<()> {
+    async fn compare(&self, seen: &mut Tally, info: &BlobInfo, row: &Placement) -> Result<()> {
         let ledger = &self.cluster.ledger;
         match (row.desired, row.observed) {
             _ if row.leased => {}
-            (Desired::Present, Observed::Present) if row.size.is_some_and(|size| size != info.size) => {
-                let reason = format!("it has {} bytes instead of {}", info.size, row.size.unwrap_or(0));
-                self.cluster.suspect(self.member, &info.digest, row.generation, &reason).await;
-                job.count("wrong_size", 1);
+            (Desired::Present, Observed::Present) => {
+                let Some(size) = row.size.filter(|size| *size != info.size) else { return Ok(()) };
+                // A list may be behind, or know it otherwise.
+                match self.member.ask(&self.cluster.options, self.member.store.stat(&info.digest)).await {
+                    Ok(found) if found.size != size => {
+                        let reason = format!("it has {} bytes instead of {size}", found.size);
+                        self.cluster.suspect(self.member, &info.digest, row.generation, &reason).await;
+                        tally(seen, "wrong_size", 1);
+                    }
+                    Err(error) if error.kind() != ErrorKind::NotFound => self.pass_over(error)?,
+                    _ => {}
+                }
             }
             (Desired::Present, Observed::Unknown | Observed::Absent) => {
                 ledger.observe(&info.digest, self.zone, row.generation, &Sighting::Found(info.size)).await?;
-                job.count("found", 1);
+                tally(seen, "found", 1);
             }
             // What a list still has may be gone.
             (Desired::Absent, Observed::Absent) if !self.is_young(info) && self.is_there(&info.digest).await? => {
+                let placements = ledger.placements(&[info.digest]).await?;
+                let holders = match &self.cluster.metadata {
+                    Some(metadata) if !is_visible(&placements) => metadata.holders(&info.digest).await?,
+                    _ => Vec::new(),
+                };
+                // Given up, although somebody holds it.
+                if let (Some(metadata), false) = (&self.cluster.metadata, holders.is_empty()) {
+                    return self.held(seen, info, &**metadata, holders, &placements).await;
+                }
                 ledger.stray(&info.digest, self.zone).await?;
-                job.count("stray", 1);
+                tally(seen, "stray", 1);
             }
             _ => {}
         }
@@ -221,7 +291,7 @@ impl Work<'_> {
         match self.member.ask(&self.cluster.options, self.member.store.stat(digest)).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => self.pass_over(error).map(|()| false),
         }
     }
 
@@ -231,10 +301,10 @@ impl Work<'_> {
     }
 
     /// Bytes of which the ledger knows nothing in this zone.
-    async fn unexpected(&self, job: &mut Job, info: &BlobInfo) -> Result<()> {
+    async fn unexpected(&self, seen: &mut Tally, info: &BlobInfo) -> Result<()> {
         let (cluster, digest) = (self.cluster, &info.digest);
         let Some(metadata) = &cluster.metadata else {
-            job.count("unknown", 1);
+            tally(seen, "unknown", 1);
             return Ok(());
         };
         let holders = metadata.holders(digest).await?;
@@ -243,35 +313,31 @@ impl Work<'_> {
             return Ok(());
         }
         if !holders.is_empty() {
-            return self.held(job, info, &**metadata, holders, &placements).await;
+            return self.held(seen, info, &**metadata, holders, &placements).await;
         }
         if metadata.unknown_blobs(&[*digest]).await?.is_empty() {
             // Somebody is about to link it, or garbage collection to delete it.
-            job.count("unheld", 1);
+            tally(seen, "unheld", 1);
             return Ok(());
         }
         if self.is_young(info) {
-            job.count("young", 1);
+            tally(seen, "young", 1);
             return Ok(());
         }
-        tracing::warn!(zone = self.member.name, %digest, size = info.size, "nobody knows this blob: it is deleted");
-        // How old it is may not be known; then it is kept for as long from now on.
-        let keep = if info.modified.is_some() { cluster.options.trash_delay } else { cluster.options.keep_unknown };
-        let zones = std::slice::from_ref(self.zone);
-        match cluster.ledger.condemn(digest, Some(Timestamp::default()), keep, zones).await {
-            Ok(()) => {}
-            // It has placements in other zones.
-            Err(error) if error.kind() == ErrorKind::Conflict => cluster.ledger.stray(digest, self.zone).await?,
+        tracing::warn!(zone = self.member.name, %digest, size = info.size, "nobody knows this blob: it is condemned");
+        match cluster.ledger.condemn(digest, Some(Timestamp::default()), self.keep(), std::slice::from_ref(self.zone)).await {
+            Ok(()) => tally(seen, "foreign", 1),
+            // It is in other zones, where it is forgotten; here it goes afterwards.
+            Err(error) if error.kind() == ErrorKind::Conflict => tally(seen, "unheld", 1),
             Err(error) => return Err(error),
         }
-        job.count("foreign", 1);
         Ok(())
     }
 
     /// Bytes that a repository holds, and that the ledger does not know in this zone.
     async fn held(
         &self,
-        job: &mut Job,
+        seen: &mut Tally,
         info: &BlobInfo,
         metadata: &dyn MetadataStore,
         holders: Vec<RepositoryName>,
@@ -281,24 +347,24 @@ impl Work<'_> {
         if !is_visible(placements) {
             let mut report = reconcile::ReconcileReport::default();
             reconcile::adopt(cluster, metadata, &HeldBlob::new(*digest, info.size, holders), &mut report).await?;
-            job.count("adopted", report.adopted);
+            tally(seen, "adopted", report.adopted);
             return Ok(());
         }
         if !cluster.union(holders.iter().map(RepositoryName::as_str)).contains(self.zone) {
             cluster.ledger.stray(digest, self.zone).await?;
-            job.count("stray", 1);
+            tally(seen, "stray", 1);
             return Ok(());
         }
         cluster.ledger.retain(digest, std::slice::from_ref(self.zone)).await?;
         if let Some(row) = self.row(digest).await? {
             cluster.ledger.observe(digest, self.zone, row.generation, &Sighting::Found(info.size)).await?;
-            job.count("found", 1);
+            tally(seen, "found", 1);
         }
         Ok(())
     }
 
     /// Blobs that are to be here and that the metadata know nothing of: their writers are gone, and garbage collection has never heard of them.
-    async fn let_go(&self, job: &mut Job, wanted: &[(Digest, Timestamp)]) -> Result<()> {
+    async fn let_go(&self, seen: &mut Tally, wanted: &[(Digest, Timestamp)]) -> Result<()> {
         let Some(metadata) = &self.cluster.metadata else { return Ok(()) };
         let digests: Vec<_> = wanted.iter().map(|(digest, _)| *digest).collect();
         for digest in metadata.unknown_blobs(&digests).await? {
@@ -309,10 +375,10 @@ impl Work<'_> {
             if row.desired == Desired::Absent || !is_as_seen || row.touched_at + options.narrow_after > self.since {
                 continue;
             }
-            match self.cluster.ledger.condemn(&digest, Some(row.touched_at), options.trash_delay, &[]).await {
+            match self.cluster.ledger.condemn(&digest, Some(row.touched_at), self.keep(), &[]).await {
                 Ok(()) => {
-                    tracing::warn!(%digest, "no repository has ever heard of this blob: it is deleted");
-                    job.count("forgotten", 1);
+                    tracing::warn!(%digest, "no repository has ever heard of this blob: it is condemned");
+                    tally(seen, "forgotten", 1);
                 }
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),

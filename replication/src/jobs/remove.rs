@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use registry_core::{Digest, Error, ErrorKind, Result};
 
-use super::{End, save, zone_of};
+use super::{keeping, save, zone_of};
 use crate::cluster::Cluster;
 use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Placement, ZoneId, ZoneState};
 use crate::member::Member;
@@ -55,7 +55,7 @@ pub(super) async fn check(cluster: &Cluster, member: &Member) -> Result<()> {
     }
 }
 
-pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<End> {
+pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<JobState> {
     let member = Arc::clone(zone_of(cluster, job)?);
     let zone = id_of(&member)?;
     let mut left = 0;
@@ -64,19 +64,18 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
         match member.state() {
             ZoneState::Draining => {}
             ZoneState::Removed => break,
-            _ => return Ok(End::Ended(JobState::Cancelled)),
+            _ => return Ok(JobState::Cancelled),
         }
-        check(cluster, &member).await?;
+        keeping(cluster, job, stop, check(cluster, &member)).await??;
+        let (mut after, mut busy) = (None, false);
         loop {
-            if stop.is_set() {
-                return Ok(End::Stopped);
-            }
-            let page = cluster.ledger.list(&ListPlacements::new(PAGE).with_zone(Some(zone.clone()))).await?;
-            if page.is_empty() {
-                break;
-            }
+            let list = ListPlacements::new(PAGE).with_zone(Some(zone.clone())).with_after(after);
+            let page = keeping(cluster, job, stop, cluster.ledger.list(&list)).await??;
+            let is_last = page.len() < PAGE as usize;
+            after = page.last().map(|placement| (placement.digest, placement.zone.clone()));
             let digests: Vec<_> = page.iter().map(|placement| placement.digest).collect();
             let stay = cluster.ledger.forget(zone, &digests).await?;
+            busy |= !stay.is_empty();
             job.done += (digests.len() - stay.len()) as u64;
             let is_left = |placement: &&Placement| placement.observed != Observed::Absent && !stay.contains(&placement.digest);
             left += page.iter().filter(is_left).count();
@@ -84,14 +83,14 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                 job.note = format!("{left} copies may be left in it, and are nobody's");
             }
             save(cluster, job).await?;
-            if !stay.is_empty() {
-                // If they are elsewhere too, a worker is still at them, or may be.
-                check(cluster, &member).await?;
-                let pause = cluster.options.poll_interval.min(cluster.options.lease / 4);
-                if stop.sleep(pause).await {
-                    return Ok(End::Stopped);
-                }
+            if is_last {
+                break;
             }
+        }
+        if busy {
+            // A worker is still at them, or may be; or they are only here by now, which is seen to above.
+            keeping(cluster, job, stop, tokio::time::sleep(cluster.options.poll_interval)).await?;
+            continue;
         }
         // With the zone, its jobs end as they are.
         job.total = Some(job.done);
@@ -105,5 +104,5 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
     }
     job.total = Some(job.done);
     cluster.hear_states().await?;
-    Ok(End::Ended(JobState::Done))
+    Ok(JobState::Done)
 }

@@ -7,7 +7,7 @@ use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{End, save, zone_of};
+use super::{keeping, rest, save, stopping, zone_of};
 use crate::cluster::Cluster;
 use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Outcome, Placement, Sighting, ZoneState};
 use crate::member::Member;
@@ -39,7 +39,7 @@ impl Marker {
     }
 }
 
-pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<End> {
+pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<JobState> {
     let member = Arc::clone(zone_of(cluster, job)?);
     let mut marker: Marker = serde_json::from_slice(&job.marker)
         .map_err(|error| Error::new(ErrorKind::Internal, "the job's marker is none").with_source(error))?;
@@ -48,7 +48,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
     loop {
         cluster.hear_states().await?;
         if member.state() == ZoneState::Removed {
-            return Ok(End::Ended(JobState::Cancelled));
+            return Ok(JobState::Cancelled);
         }
         let zone = member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
         let after = marker.after.as_ref().and_then(|digest| digest.parse().ok()).map(|digest: Digest| (digest, zone.clone()));
@@ -56,10 +56,10 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
         let is_last = page.len() < PAGE as usize;
         for placement in page {
             if stop.is_set() {
-                return Ok(End::Stopped);
+                return Err(stopping());
             }
             let began = Instant::now();
-            scrub(cluster, &member, job, &marker, &placement).await?;
+            scrub(cluster, &member, job, stop, &marker, &placement).await?;
             marker.after = Some(placement.digest.to_string());
             job.marker = marker.encode()?;
             job.done = u64::from(placement.digest.shard());
@@ -67,13 +67,11 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                 save(cluster, job).await?;
                 saved = Instant::now();
             }
-            if stop.sleep(cluster.background_pause(began.elapsed())).await {
-                return Ok(End::Stopped);
-            }
+            rest(cluster, job, stop, began.elapsed()).await?;
         }
         if is_last {
             job.done = SHARDS;
-            return Ok(End::Ended(JobState::Done));
+            return Ok(JobState::Done);
         }
         save(cluster, job).await?;
         saved = Instant::now();
@@ -81,14 +79,21 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
 }
 
 /// Reads one copy, unless that was done lately or somebody is at it.
-async fn scrub(cluster: &Arc<Cluster>, member: &Member, job: &mut Job, marker: &Marker, placement: &Placement) -> Result<()> {
+async fn scrub(
+    cluster: &Arc<Cluster>,
+    member: &Member,
+    job: &mut Job,
+    stop: &mut Stop,
+    marker: &Marker,
+    placement: &Placement,
+) -> Result<()> {
     let is_lately = placement.verified_at.is_some_and(|at| at.as_millis() > marker.before);
     if placement.observed != Observed::Present || placement.desired != Desired::Present || placement.leased || is_lately {
         return Ok(());
     }
     let (digest, generation) = (&placement.digest, placement.generation);
     member.be_sure(&*cluster.ledger, cluster.options.request_timeout).await?;
-    let found = match verify::read_alone(cluster, member, digest, 0).await {
+    let found = match keeping(cluster, job, stop, verify::read_alone(cluster, member, digest, 0)).await? {
         Ok(Outcome::Verified(size)) => {
             job.count("bytes", size);
             None

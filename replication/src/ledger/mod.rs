@@ -195,7 +195,7 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     // ---- jobs ----
 
     /// Begins a job of this kind about this zone, at this [`marker`](Job::marker), unless one has not ended: then it is that one, as it is. Nobody has a new
-    /// one yet.
+    /// one yet. [`ErrorKind::NotFound`](registry_core::ErrorKind::NotFound) if the zone was removed.
     async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job>;
 
     /// Takes up the oldest job that has not ended, that nobody has, and that is about one of these zones or about none; `None` if there is none such.
@@ -213,6 +213,6 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     /// Calls off the job of this kind about this zone that has not ended; whether there was one.
     async fn cancel_job(&self, kind: JobKind, zone: Option<&ZoneId>) -> Result<bool>;
 
-    /// The jobs that have not ended, and those that ended last, newest first, `limit` at most. At least the last 100 are remembered.
+    /// The jobs that have not ended, and then those that ended last, each newest first, `limit` at most. At least the last 100 are remembered.
     async fn jobs(&self, limit: u32) -> Result<Vec<Job>>;
 }

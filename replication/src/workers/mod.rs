@@ -95,7 +95,7 @@ impl ReplicatedStore {
         tasks.spawn(reconcile_now_and_then(Arc::clone(&self.cluster), stop.clone()));
         tasks.spawn(jobs::hear_states(Arc::clone(&self.cluster), stop.clone()));
         tasks.spawn(jobs::work(Arc::clone(&self.cluster), stop.clone()));
-        tasks.spawn(jobs::scrub_now_and_then(Arc::clone(&self.cluster), stop.clone()));
+        tasks.spawn(jobs::look_after_zones(Arc::clone(&self.cluster), stop.clone()));
         Workers { stop, tasks }
     }
 

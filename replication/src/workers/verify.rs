@@ -35,6 +35,10 @@ pub(crate) async fn read_alone(cluster: &Cluster, member: &Member, digest: &Dige
             Ok(Some(Ok(chunk))) => {
                 size += chunk.len() as u64;
                 hasher.update(&chunk);
+                if size > reader.info.size {
+                    let longer = Error::new(ErrorKind::Interrupted, "more came than the zone says that there is");
+                    return not_read(cluster, attempts, longer.with_zone(&member.name));
+                }
             }
             Ok(None) => break,
             Ok(Some(Err(error))) if error.kind() == ErrorKind::Corrupt => return Ok(wrong(cluster, error.to_string())),

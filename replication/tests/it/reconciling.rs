@@ -32,6 +32,7 @@ fn app() -> RepositoryName {
 fn options() -> Options {
     let mut options = quick();
     options.background_share = 1.0;
+    options.compare_interval = Duration::ZERO;
     options.scrub_interval = Duration::ZERO;
     options
 }
@@ -53,7 +54,9 @@ impl Site {
     async fn with_blobs(count: u64) -> (Self, Vec<(Digest, Bytes)>) {
         let site = Self::new();
         let (registry, store) = site.process().await;
-        let blobs: Vec<_> = (0..count).map(|number| blob(2_000 + number, 50 + usize::try_from(number % 97).unwrap())).collect();
+        // The last one has no bytes.
+        let len = |number: u64| if number + 1 == count { 0 } else { 50 + usize::try_from(number % 97).unwrap() };
+        let blobs: Vec<_> = (0..count).map(|number| blob(2_000 + number, len(number))).collect();
         for (digest, content) in &blobs {
             registry.push_blob(&app(), digest, Some(content.len() as u64), once(content.clone())).await.unwrap();
         }
@@ -114,7 +117,7 @@ async fn what_was_deleted_and_added_behind_our_back_is_told_exactly_and_put_righ
     for (digest, _) in &blobs[..15] {
         site.world.medium(0).delete(digest).await.unwrap();
     }
-    for number in 0..20 {
+    for number in 0..15 {
         let (digest, content) = blob(5_000 + number, 80);
         site.world.medium(0).put_bytes(&digest, content).await.unwrap();
     }
@@ -123,13 +126,16 @@ async fn what_was_deleted_and_added_behind_our_back_is_told_exactly_and_put_righ
     site.world.media[0].overwrite_unchecked(&torn.0, torn.1.slice(..10));
     let (registry, store) = site.process().await;
     let job = reconcile(&store, "near").await;
-    let expected = [("blobs", 320), ("missing", 15), ("wrong_size", 1), ("young", 20)];
+    let expected = [("blobs", 315), ("missing", 15), ("wrong_size", 1), ("young", 15)];
     assert_eq!((job.state, &job.counts), ("done", &counts(&expected)), "{:?}", job.error);
-    assert_eq!(site.count(0).await, 320, "what is missing was copied back; what nobody knows is too young to go");
+    assert_eq!(site.count(0).await, 315, "what is missing was copied back; what nobody knows is too young to go");
     assert_eq!(site.world.medium(0).read_all(&torn.0).await.unwrap(), torn.1);
     site.days_pass();
     let job = reconcile(&store, "near").await;
-    assert_eq!((job.state, &job.counts), ("done", &counts(&[("blobs", 320), ("foreign", 20)])));
+    assert_eq!((job.state, &job.counts), ("done", &counts(&[("blobs", 315), ("foreign", 15)])));
+    assert_eq!(site.count(0).await, 315, "they can be had back for a while: the metadata may be older than they are");
+    site.days_pass();
+    store.work_once().await.unwrap();
     assert_eq!(site.count(0).await, 300);
     for (digest, content) in &blobs {
         assert_eq!(site.world.holders(digest).await, [0, 1, 2]);
@@ -183,6 +189,30 @@ async fn a_zone_that_lacks_too_much_is_not_believed() {
     assert_eq!(site.world.zones[0].calls(Op::Put), puts);
     let rows = site.world.ledger.placements(&[blobs[0].0]).await.unwrap();
     assert!(rows.iter().all(replication::ledger::Placement::is_source), "{rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_know_nothing_are_not_believed() {
+    let (mut site, blobs) = Site::with_blobs(300).await;
+    // The database was lost, and somebody has made a new one and compares.
+    site.metadata = Arc::new(MemoryMetadataStore::with_clock(Arc::<crate::support::Time>::clone(&site.world.clock)));
+    for is_ledger_lost in [false, true] {
+        if is_ledger_lost {
+            site.world.ledger = Arc::new(MemoryLedger::with_clock(Arc::<crate::support::Time>::clone(&site.world.clock)));
+        }
+        let (_registry, store) = site.process().await;
+        for zone in NAMES {
+            let job = reconcile(&store, zone).await;
+            assert_eq!(job.state, "failed", "{:?}", job.counts);
+            let error = job.error.unwrap();
+            assert!(error.contains("300 of the 300 blobs in the zone are known to nobody: nothing was changed"), "{error}");
+        }
+        site.days_pass();
+        store.work_once().await.unwrap();
+        for (digest, _) in &blobs {
+            assert_eq!(site.world.holders(digest).await, [0, 1, 2]);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,6 +339,29 @@ async fn another_process_goes_on_with_a_dead_ones_comparison() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_takes_longer_to_read_than_the_lease_is_read_by_one_process() {
+    let (site, _) = Site::with_blobs(3).await;
+    let (_registry, store) = site.process().await;
+    let (_registry, other) = site.process().await;
+    // Longer than the lease, and never so long that it is taken to stand still.
+    let content = blob(7_000, 100_000);
+    site.world.zones[0].put_bytes(&content.0, content.1.clone()).await.unwrap();
+    site.metadata.intend_blob(&content.0).await.unwrap();
+    store.put_bytes(&content.0, content.1).await.unwrap();
+    store.work_once().await.unwrap();
+    site.world.zones[0].set_plan(FaultPlan::default().with_throughput(5_000).only([Op::Read]));
+    let reads = site.world.zones[0].calls(Op::Read);
+    let begun = store.scrub("near", Duration::ZERO).await.unwrap();
+    let workers = [store.start(), other.start()];
+    let job = ended(&store, &begun.id).await;
+    assert_eq!((job.state, job.counts["read"]), ("done", 4), "{job:?}");
+    assert_eq!(site.world.zones[0].calls(Op::Read), reads + 4, "each once");
+    for workers in workers {
+        workers.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_metadata_have_never_heard_of_goes_and_what_they_know_stays() {
     let (site, blobs) = Site::with_blobs(30).await;
     let (_registry, store) = site.process().await;
@@ -325,6 +378,8 @@ async fn what_the_metadata_have_never_heard_of_goes_and_what_they_know_stays() {
     site.days_pass();
     let job = reconcile(&store, "near").await;
     assert_eq!(job.counts, counts(&[("blobs", 32), ("forgotten", 1)]));
+    site.days_pass();
+    store.work_once().await.unwrap();
     assert_eq!(site.world.holders(&forgotten.0).await, [0; 0]);
     assert_eq!(site.world.holders(&intended.0).await, [0, 1, 2]);
     // Bytes of one that the ledger does not know, and that garbage collection does.
@@ -421,5 +476,122 @@ async fn zones_are_scrubbed_once_a_month_give_or_take_five_days() {
     }
     // Of each day two hours more have passed.
     assert!(days.iter().all(|day| (22..34).contains(day)), "{days:?}");
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_blob_that_cannot_be_looked_at_keeps_nobody_from_the_others() {
+    let (site, blobs) = Site::with_blobs(60).await;
+    for (digest, _) in &blobs[..3] {
+        site.world.medium(0).delete(digest).await.unwrap();
+    }
+    let (_registry, store) = site.process().await;
+    // One of the three is asked for, and cannot be answered for: each of the two times.
+    site.world.zones[0].fail_next(Op::Stat, registry_core::testing::Fault::Before(ErrorKind::Unavailable));
+    site.world.zones[0].fail_after(Op::Stat, 3, registry_core::testing::Fault::Before(ErrorKind::Denied));
+    let job = reconcile(&store, "near").await;
+    assert_eq!((job.state, job.counts["blobs"]), ("done", 60), "{job:?}");
+    assert!((1..=3).contains(&job.counts["missing"]), "{:?}", job.counts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_ends_early_or_repeats_itself_takes_no_trust_away() {
+    let (site, blobs) = Site::with_blobs(120).await;
+    let (_registry, store) = site.process().await;
+    for skip in [0, 40, 100, 300, 420] {
+        site.world.zones[0].fail_after(Op::List, skip, registry_core::testing::Fault::Truncate(0));
+    }
+    let job = reconcile(&store, "near").await;
+    assert_eq!((job.state, &job.counts), ("done", &counts(&[("blobs", 120)])));
+    let rows = site.world.ledger.placements(&blobs.iter().map(|(digest, _)| *digest).collect::<Vec<_>>()).await.unwrap();
+    assert!(rows.len() == 360 && rows.iter().all(replication::ledger::Placement::is_source));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_stalls_while_it_is_read_is_read_later() {
+    let (site, _) = Site::with_blobs(40).await;
+    let (_registry, store) = site.process().await;
+    for (skip, after) in [(3, 0), (5, 20), (9, 1)] {
+        site.world.zones[0].fail_after(Op::Read, skip, registry_core::testing::Fault::Stall(after));
+    }
+    site.world.zones[0].fail_after(Op::List, 50, registry_core::testing::Fault::Cut(0));
+    let begun = store.scrub("near", Duration::ZERO).await.unwrap();
+    let compared = store.reconcile("near").await.unwrap();
+    let workers = store.start();
+    let job = ended(&store, &begun.id).await;
+    assert_eq!(job.state, "done");
+    assert_eq!(job.counts["read"] + job.counts.get("unreadable").copied().unwrap_or(0), 40, "{:?}", job.counts);
+    assert_eq!(job.counts.get("corrupt"), None);
+    let job = ended(&store, &compared.id).await;
+    assert_eq!((job.state, &job.counts), ("done", &counts(&[("blobs", 40)])));
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_to_stop_leaves_a_long_read_at_once_and_another_goes_on() {
+    let (site, _) = Site::with_blobs(2).await;
+    let (_registry, store) = site.process().await;
+    site.world.zones[0].set_plan(FaultPlan::default().with_throughput(1).only([Op::Read]));
+    let begun = store.scrub("near", Duration::ZERO).await.unwrap();
+    let workers = store.start();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let start = tokio::time::Instant::now();
+    workers.stop().await;
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    site.world.zones[0].heal();
+    let job = store.jobs(1).await.unwrap().remove(0);
+    assert!(job.is_open() && !job.running, "anybody may have it at once: {job:?}");
+    let (_registry, other) = site.process().await;
+    let workers = other.start();
+    assert_eq!(ended(&other, &begun.id).await.counts["read"], 2);
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_are_compared_once_a_week_give_or_take_a_day() {
+    let (site, blobs) = Site::with_blobs(30).await;
+    let metadata: Arc<dyn MetadataStore> = Arc::<MemoryMetadataStore>::clone(&site.metadata);
+    let mut options = options();
+    options.compare_interval = Duration::from_secs(7 * 24 * 3600);
+    options.poll_interval = Duration::from_secs(60);
+    options.probe_interval = Duration::from_secs(600);
+    let store = site.world.with_metadata(options, PlacementPolicy::default(), metadata).await;
+    let workers = store.start();
+    let day = Duration::from_secs(24 * 3600);
+    let mut compared = Vec::new();
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+        let jobs = store.jobs(100).await.unwrap();
+        let done = jobs.iter().filter(|job| job.kind == "reconcile" && job.state == "done" && job.counts["blobs"] == blobs.len() as u64);
+        compared.push(done.count());
+        site.world.clock.advance(day);
+    }
+    assert_eq!(compared[0], 3, "at once: when the last one was is not known");
+    assert_eq!(compared[4], 3, "not before it is time: {compared:?}");
+    let last = compared[39];
+    assert!((15..=21).contains(&last), "five or six times in 40 days, each of three zones: {compared:?}");
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrub_that_failed_is_no_scrub() {
+    let (site, _) = Site::with_blobs(5).await;
+    let metadata: Arc<dyn MetadataStore> = Arc::<MemoryMetadataStore>::clone(&site.metadata);
+    let mut options = options();
+    options.scrub_interval = Duration::from_secs(30 * 24 * 3600);
+    options.poll_interval = Duration::from_secs(60);
+    let store = site.world.with_metadata(options, PlacementPolicy::default(), metadata).await;
+    let ids: Vec<_> = site.world.ledger.zones().await.unwrap().into_iter().map(|zone| zone.id).collect();
+    for id in &ids {
+        site.world.ledger.begin_job(replication::ledger::JobKind::Scrub, Some(id), Bytes::new()).await.unwrap();
+        let mut job = site.world.ledger.take_job(std::slice::from_ref(id), Duration::from_secs(60)).await.unwrap().unwrap();
+        job.state = replication::ledger::JobState::Failed;
+        site.world.ledger.end_job(&job).await.unwrap();
+    }
+    let workers = store.start();
+    site.world.clock.advance(Duration::from_secs(2 * 24 * 3600));
+    tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+    let done = store.jobs(100).await.unwrap().into_iter().filter(|job| job.kind == "scrub" && job.state == "done").count();
+    assert_eq!(done, 3, "they are scrubbed the day after, not the month after");
     workers.stop().await;
 }

@@ -86,7 +86,9 @@ async fn process(world: &World, metadata: &Arc<MemoryMetadataStore>, rules: Vec<
 }
 
 fn some_blobs(count: u64) -> Vec<(Digest, Bytes)> {
-    (0..count).map(|number| blob(900 + number, 100 + usize::try_from(number).unwrap())).collect()
+    // One of no bytes among them.
+    let len = |number: u64| if number == 1 { 0 } else { 100 + usize::try_from(number).unwrap() };
+    (0..count).map(|number| blob(900 + number, len(number))).collect()
 }
 
 fn rule(pattern: &str, zones: &[&str]) -> PolicyRule {
@@ -296,7 +298,7 @@ async fn an_upload_that_was_begun_before_ends_where_it_is_and_is_moved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_holds_and_is_only_there_is_waited_for() {
+async fn what_nobody_holds_leaves_too() {
     let site = Site::new(vec![rule("**", &["near", "far"])]).await;
     site.world.zones[2].set_plan(FaultPlan::down());
     let content = blob(985, 300);
@@ -304,11 +306,33 @@ async fn what_nobody_holds_and_is_only_there_is_waited_for() {
     site.store.put_bytes(&content.0, content.1.clone()).await.unwrap();
     site.world.zones[2].heal();
     settle().await;
-    // It was owed to the other as well, so that it can leave; the metadata have nothing to say.
+    // It was owed to the other as well; the metadata have nothing to say.
+    for zone in ["near", "far", "near"] {
+        site.pass();
+        site.store.drain(zone).await.unwrap();
+        site.until("it is done", |job| job.state == "done").await;
+        // Nobody brings it back who holds it, so that it is in ever fewer zones.
+        site.store.uncordon(zone).await.unwrap();
+        settle().await;
+    }
+    assert!(!site.world.holders(&content.0).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_holds_stays_where_it_might_not_be_elsewhere() {
+    let site = Site::new(vec![rule("eu/**", &["near", "far"]), rule("us/**", &["near", "middle"])]).await;
+    let content = blob(986, 300);
+    let options = registry_core::blob::WriteOptions::default().with_scope("eu/app");
+    site.store.put(&content.0, options, once(content.1.clone())).await.unwrap();
+    settle().await;
     site.pass();
-    site.store.drain("near").await.unwrap();
+    site.store.drain("far").await.unwrap();
     site.until("it is done", |job| job.state == "done").await;
-    assert!(!site.world.holders(&content.0).await.contains(&0));
+    site.store.uncordon("far").await.unwrap();
+    assert_eq!(site.world.holders(&content.0).await, [0]);
+    site.store.drain("near").await.unwrap();
+    let job = site.until("it waits", |job| !job.note.is_empty()).await;
+    assert_eq!((job.state, job.note.as_str()), ("open", "1 are held by no repository, and wait for garbage collection"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -397,4 +421,47 @@ async fn all_names_are_those_of_the_zones() {
     assert_eq!(site.store.zones_of(Some("team/app")), NAMES, "it is owed copies");
     site.store.drain("middle").await.unwrap();
     assert_eq!(site.store.zones_of(Some("team/app")), ["near", "far"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_zones_that_are_drained_at_once_one_stays_if_there_are_no_others() {
+    let site = Site::new(vec![rule("**", &["near", "far"])]).await;
+    let (_registry, other) = process(&site.world, &site.metadata, vec![rule("**", &["near", "far"])]).await;
+    let (one, two) = tokio::join!(site.store.drain("near"), other.drain("far"));
+    assert!(one.is_err() || two.is_err(), "{one:?} {two:?}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let content = blob(999, 100);
+    site.push(&[content]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_processes_bring_back_what_left_a_zone_that_stays_after_all() {
+    let site = Site::new(Vec::new()).await;
+    let blobs = some_blobs(10);
+    site.push(&blobs).await;
+    settle().await;
+    site.pass();
+    site.store.drain("near").await.unwrap();
+    site.until("it is drained", |job| job.state == "done").await;
+    assert_eq!(site.count(0).await, 0);
+    // A command that has no workers of its own.
+    let (_registry, command) = process(&site.world, &site.metadata, Vec::new()).await;
+    command.uncordon("near").await.unwrap();
+    settle().await;
+    assert_eq!(site.count(0).await, 10, "within seconds, not at the next hourly comparison");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_is_not_waited_for_where_it_is_not_to_be() {
+    let site = Site::new(vec![rule("**", &["near", "far"])]).await;
+    let content = blob(998, 100);
+    site.push(std::slice::from_ref(&content)).await;
+    let wait = async |zone: Option<&str>| site.store.await_image(Some("team/app"), &[content.0], zone).await;
+    wait(None).await.unwrap();
+    wait(Some("far")).await.unwrap();
+    assert_eq!(wait(Some("middle")).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(wait(Some("nowhere")).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let unknown = [blob(997, 5).0];
+    let none = site.store.await_image(Some("team/app"), &unknown, Some("far"));
+    assert!(tokio::time::timeout(Duration::from_secs(30), none).await.is_err(), "what is not there is waited for");
 }

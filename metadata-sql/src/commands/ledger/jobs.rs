@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_core::{Error, ErrorKind, Result, Timestamp};
 use replication::ledger::rules::{JobRow, lost};
-use replication::ledger::{Job, JobKind, JobState, ZoneId};
+use replication::ledger::{Job, JobKind, JobState, ZoneId, ZoneState};
 
+use super::rows::text;
+use super::zones::state_of;
 use crate::driver::{Command, Query, Reader, Row, Transaction, params};
 
 /// Jobs that have ended and are remembered.
@@ -64,8 +66,19 @@ async fn store<T: Transaction>(transaction: &mut T, row: &JobRow) -> Result<()> 
     let state = JobState::ALL.iter().position(|known| known == state).unwrap_or(0) as u64;
     let sql = "UPDATE jobs SET state = ?2, done = ?3, total = ?4, updated_at = ?5, lease = ?6, lease_until = ?7, note = ?8, error = ?9, marker = ?10, counts = ?11
         WHERE id = ?1";
-    let values =
-        params![id, state, *done, *total, *updated_at, lease_id.as_ref(), row.leased_until, note, error.as_ref(), marker, counts.join(" ")];
+    let values = params![
+        id,
+        state,
+        *done,
+        *total,
+        *updated_at,
+        lease_id.as_ref(),
+        row.leased_until,
+        text(note),
+        error.as_ref().map(|error| text(error)),
+        marker,
+        counts.join(" ")
+    ];
     transaction.execute(sql, values).await.map(drop)
 }
 
@@ -81,6 +94,11 @@ impl Command for BeginJob {
 
     async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<Job> {
         let now = transaction.now().await?;
+        if let Some(zone) = &self.zone
+            && state_of(transaction, zone).await? == Some(ZoneState::Removed)
+        {
+            return Err(Error::new(ErrorKind::NotFound, "the zone was removed").with_key(zone));
+        }
         if let Some(row) = open(transaction).await?.into_iter().find(|row| row.is_open_for(self.kind, self.zone.as_ref())) {
             return Ok(row.seen(now));
         }
@@ -187,7 +205,8 @@ impl Query for Jobs {
     type Output = Vec<Job>;
 
     async fn run<R: Reader>(&self, reader: &mut R) -> Result<Vec<Job>> {
-        let (rows, now) = reader.query_now(select!("ORDER BY number DESC LIMIT ?1"), params![self.0]).await?;
+        let (rows, now) =
+            reader.query_now(select!("ORDER BY CASE WHEN state = 0 THEN 0 ELSE 1 END, number DESC LIMIT ?1"), params![self.0]).await?;
         rows.into_iter().filter_map(|row| job(row).transpose()).map(|row| Ok(row?.seen(now))).collect()
     }
 }

@@ -101,9 +101,7 @@ fn cells<'a>(blob: i64, zone: i64, row: &'a Placed) -> Result<[Value<'a>; 19]> {
         .iter()
         .position(|observed| *observed == row.observed)
         .ok_or_else(|| Error::new(ErrorKind::Internal, format!("there is no number for a placement that is {}", row.observed.as_str())))?;
-    // PostgreSQL has no text with a zero in it, and what a store says may be anything.
-    let last_error =
-        row.last_error.as_ref().map(|error| if error.contains('\0') { error.replace('\0', "\u{fffd}").into() } else { Value::from(error) });
+    let last_error = row.last_error.as_ref().map(|error| text(error));
     Ok([
         blob.into(),
         zone.into(),
@@ -122,9 +120,14 @@ fn cells<'a>(blob: i64, zone: i64, row: &'a Placed) -> Result<[Value<'a>; 19]> {
         row.attempts.into(),
         row.failed_at.into(),
         row.settled_at.into(),
-        last_error.into(),
+        last_error.unwrap_or(Value::Null),
         row.progress.as_ref().into(),
     ])
+}
+
+/// PostgreSQL has no text with a zero in it, and what a store says may be anything.
+pub(super) fn text(said: &str) -> Value<'_> {
+    if said.contains('\0') { said.replace('\0', "\u{fffd}").into() } else { said.into() }
 }
 
 const INSERT: &str =

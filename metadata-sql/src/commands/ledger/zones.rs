@@ -24,7 +24,7 @@ pub(super) fn state(row: &mut Row, column: usize) -> Result<ZoneState> {
     })
 }
 
-async fn state_of<R: Reader>(reader: &mut R, zone: &ZoneId) -> Result<Option<ZoneState>> {
+pub(super) async fn state_of<R: Reader>(reader: &mut R, zone: &ZoneId) -> Result<Option<ZoneState>> {
     let found =
         reader.query("SELECT state FROM zones WHERE identity = ?1 AND (name IS NOT NULL OR state = 3)", params![zone.as_str()]).await?;
     found.into_iter().next().map(|mut row| state(&mut row, 0)).transpose()

@@ -171,7 +171,7 @@ impl PlacementLedger for MemoryLedger {
 
     async fn begin_job(&self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes) -> Result<Job> {
         let (mut state, now) = self.begin();
-        Ok(state.begin_job(kind, zone, marker, now))
+        state.begin_job(kind, zone, marker, now)
     }
 
     async fn take_job(&self, zones: &[ZoneId], lease: Duration) -> Result<Option<Job>> {

@@ -107,9 +107,13 @@ impl State {
         self.jobs.iter_mut().find(|row| row.job.id == job.id).ok_or_else(|| lost(job))
     }
 
-    pub(super) fn begin_job(&mut self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes, now: Timestamp) -> Job {
+    pub(super) fn begin_job(&mut self, kind: JobKind, zone: Option<&ZoneId>, marker: Bytes, now: Timestamp) -> Result<Job> {
+        let is_removed = |zone: &ZoneId| self.zones.get(zone).is_some_and(|(_, state)| *state == ZoneState::Removed);
+        if let Some(zone) = zone.filter(|zone| is_removed(zone)) {
+            return Err(Error::new(ErrorKind::NotFound, "the zone was removed").with_key(zone));
+        }
         if let Some(row) = self.jobs.iter().find(|row| row.is_open_for(kind, zone)) {
-            return row.seen(now);
+            return Ok(row.seen(now));
         }
         let row = JobRow::new(kind, zone.cloned(), marker, now);
         let job = row.seen(now);
@@ -120,7 +124,7 @@ impl State {
             ended -= usize::from(goes);
             !goes
         });
-        job
+        Ok(job)
     }
 
     pub(super) fn take_job(&mut self, zones: &[ZoneId], lease: Duration, now: Timestamp) -> Result<Option<Job>> {
@@ -142,7 +146,9 @@ impl State {
     }
 
     pub(super) fn jobs(&self, limit: u32, now: Timestamp) -> Vec<Job> {
-        self.jobs.iter().rev().take(limit as usize).map(|row| row.seen(now)).collect()
+        let newest = || self.jobs.iter().rev();
+        let ended = newest().filter(|row| !row.job.is_open());
+        newest().filter(|row| row.job.is_open()).chain(ended).take(limit as usize).map(|row| row.seen(now)).collect()
     }
 
     /// Applies a rule to a blob, known or not, and keeps what came out.

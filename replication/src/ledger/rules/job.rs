@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_core::{Error, ErrorKind, Result, Timestamp};
 
+use super::row::short;
 use crate::ledger::{Job, JobKind, JobState, ZoneId};
 
 /// A job, as a ledger keeps it.
@@ -68,7 +69,7 @@ impl JobRow {
         let row = self.held_by(job)?;
         row.note(job, now);
         row.job.state = job.state;
-        row.job.error.clone_from(&job.error);
+        row.job.error = job.error.as_deref().map(short);
         row.job.lease_id = None;
         Ok(())
     }
@@ -84,7 +85,7 @@ impl JobRow {
     fn note(&mut self, job: &Job, now: Timestamp) {
         self.job.done = job.done;
         self.job.total = job.total;
-        self.job.note.clone_from(&job.note);
+        self.job.note = short(&job.note);
         self.job.counts.clone_from(&job.counts);
         self.job.marker = job.marker.clone();
         self.job.updated_at = now;

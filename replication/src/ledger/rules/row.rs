@@ -9,6 +9,15 @@ use crate::ledger::{Desired, Observed, Placement, ZoneId};
 /// How much of an error's text is kept, in bytes: what a store answers can be of any length.
 const LONGEST_ERROR: usize = 2000;
 
+/// What is kept of a text that may be of any length.
+pub(super) fn short(text: &str) -> String {
+    let mut end = text.len().min(LONGEST_ERROR);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
 /// One placement, as a ledger keeps it.
 ///
 /// Between two commands, a row has a [`since`](Self::since) exactly if what is differs from what is to be, and only then a [`due_at`](Self::due_at) and
@@ -180,11 +189,7 @@ impl Row {
     }
 
     pub(super) fn note(&mut self, error: &str) {
-        let mut end = error.len().min(LONGEST_ERROR);
-        while !error.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.last_error = Some(error[..end].to_owned());
+        self.last_error = Some(short(error));
     }
 
     /// The worker that had it is done with it.

@@ -130,3 +130,28 @@ pub(super) async fn the_last_hundred_jobs_are_remembered(f: Fixture) {
     assert!((101..131).contains(&jobs.len()), "{} jobs", jobs.len());
     assert!(jobs.iter().any(|job| job.id == open.id), "one that has not ended is never forgotten");
 }
+
+pub(super) async fn jobs_that_have_not_ended_come_first(f: Fixture) {
+    let old = begin(&f, "old").await;
+    for zone_id in ["a", "b"] {
+        begin(&f, zone_id).await;
+        assert!(f.ledger.cancel_job(JobKind::Drain, Some(&zone(zone_id))).await.expect("cancel_job"));
+    }
+    let new = begin(&f, "new").await;
+    let order: Vec<_> = all(&f).await.into_iter().map(|job| job.zone.expect("a zone").to_string()).collect();
+    assert_eq!(order, ["new", "old", "b", "a"]);
+    let first: Vec<_> = f.ledger.jobs(2).await.expect("jobs").into_iter().map(|job| job.id).collect();
+    assert_eq!(first, [new.id, old.id]);
+}
+
+pub(super) async fn whatever_is_said_of_a_job_can_be_noted(f: Fixture) {
+    begin(&f, "a").await;
+    let mut job = take(&f, &["a"]).await.expect("a job");
+    job.note = format!("a zero \0 and {}", "ä".repeat(100_000));
+    f.ledger.save_job(&job, LEASE).await.expect("save_job");
+    job.error = Some("\0".repeat(10_000));
+    job.state = JobState::Failed;
+    f.ledger.end_job(&job).await.expect("end_job");
+    let ended = all(&f).await.remove(0);
+    assert!(ended.note.starts_with("a zero ") && ended.note.len() < 10_000 && ended.error.is_some_and(|error| error.len() < 40_000));
+}

@@ -161,6 +161,8 @@ cases! {
         a_jobs_successor_goes_on_where_it_stood,
         a_job_that_has_ended_is_nobodys,
         a_job_is_called_off_whoever_has_it,
+        jobs_that_have_not_ended_come_first,
+        whatever_is_said_of_a_job_can_be_noted,
         the_last_hundred_jobs_are_remembered;
     intending:
         an_intent_makes_a_placement_in_each_target,

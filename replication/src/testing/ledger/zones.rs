@@ -184,6 +184,7 @@ pub(super) async fn nothing_is_placed_in_a_removed_zone(f: Fixture) {
     f.ledger.stray(&alone, &zone("a")).await.expect("stray");
     assert!(f.rows(&alone).await.is_empty());
     f.assert_idle("a", "there is nothing to do").await;
+    fails(f.ledger.begin_job(JobKind::Drain, Some(&zone("a")), bytes::Bytes::new()).await, ErrorKind::NotFound);
     // Its id is burnt, its name is free.
     fails(f.ledger.register_zone(&record("a", "a")).await, ErrorKind::Conflict);
     fails(f.ledger.register_zone(&record("a", "other")).await, ErrorKind::Conflict);

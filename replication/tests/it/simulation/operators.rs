@@ -9,13 +9,13 @@ use futures_util::FutureExt as _;
 use registry_core::Result;
 use registry_core::testing::{FaultPlan, Op, Rng};
 use replication::ReplicatedStore;
-use replication::ledger::{JobState, Observed};
+use replication::ledger::{JobKind, JobState, Observed};
 use tokio::sync::mpsc;
 
 use super::life::When;
 use super::link::Trouble;
 use super::plan::{ACTIVE, LEASE, LONG, PROCESSES, Plan, ZONE_NAMES, ZONES};
-use super::world::World;
+use super::world::{World, zone_id};
 
 /// Orders to each process's supervisor.
 pub(super) type Orders = Vec<mpsc::UnboundedSender<()>>;
@@ -122,7 +122,7 @@ fn faults(rng: &mut Rng, plan: &Plan) -> (FaultPlan, &'static str) {
 }
 
 /// Steps that are worth being met at.
-const STEPS: [&str; 19] = [
+const STEPS: [&str; 26] = [
     "put",
     "write",
     "suspend",
@@ -139,6 +139,13 @@ const STEPS: [&str; 19] = [
     "renew",
     "complete",
     "defer",
+    "observe",
+    "stray",
+    "list",
+    "take_job",
+    "save_job",
+    "end_job",
+    "unknown_blobs",
     "intend_blob",
     "link_blob",
     "put_manifest",
@@ -296,8 +303,9 @@ async fn happen(world: &Arc<World>, orders: &Orders, episode: Episode, length: D
             order(world, process, "drains", |store| async move { store.drain(name).await.map(drop) }).await;
             tokio::time::sleep(length).await;
             uncordon(world, zone).await;
-            let jobs = world.ledger.jobs(1).now_or_never().unwrap().unwrap();
-            world.count("drained", u64::from(jobs.first().is_some_and(|job| job.state == JobState::Done)));
+            let jobs = world.ledger.jobs(1000).now_or_never().unwrap().unwrap();
+            let last = jobs.iter().find(|job| job.kind == JobKind::Drain && job.zone == Some(zone_id(zone)));
+            world.count("drained", u64::from(last.is_some_and(|job| job.state == JobState::Done)));
         }
     }
 }

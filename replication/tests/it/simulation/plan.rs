@@ -14,6 +14,8 @@ pub(super) const REPOSITORIES: [&str; 4] = ["eu/a", "us/b", "all/c", "all/d"];
 
 /// How long clients are at work, and things go wrong.
 pub(super) const ACTIVE: Duration = Duration::from_secs(60);
+/// How often each zone is compared with the ledger and the metadata. One comparison takes a minute, with answers as slow as those are here.
+pub(super) const COMPARE: Duration = Duration::from_secs(120);
 /// How long it may take afterwards until everything is as it should be.
 pub(super) const SETTLE: Duration = Duration::from_secs(400);
 
@@ -124,6 +126,7 @@ impl Plan {
         options.replay = self.replay;
         options.reconcile_interval = Duration::from_secs(8);
         options.keep_deleted = Duration::from_secs(40);
+        options.compare_interval = COMPARE;
         options.scrub_interval = Duration::ZERO;
         options.keep_unknown = Duration::from_secs(10);
         options.background_share = 1.0;
