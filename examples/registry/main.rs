@@ -23,6 +23,7 @@ mod backend;
 mod collector;
 mod commands;
 mod config;
+mod events;
 mod failure;
 mod identity;
 mod logging;

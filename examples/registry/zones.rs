@@ -14,6 +14,7 @@ use replication::{BuildError, MemoryLedger, PlacementLedger, ReplicatedStore, Zo
 use storage_object::Budget;
 
 use crate::config::{Config, Zone};
+use crate::events::EventFile;
 use crate::failure::Failure;
 use crate::stores::Purpose;
 use crate::zone_store::ZoneStore;
@@ -96,6 +97,9 @@ async fn open_several(
         .closest(config.closest.clone())
         .policy(config.policy.clone())
         .options(config.replication.clone());
+    if let Some(path) = &config.events {
+        builder = builder.events(Arc::new(EventFile::start(path)?));
+    }
     for (zone, (_, store)) in config.zones.iter().zip(&stores) {
         let member = replication::Zone::new(&zone.name, Arc::new(store.clone()));
         builder = builder.zone(member.with_verify_reads(zone.verify_reads).with_concurrency(zone.concurrency));

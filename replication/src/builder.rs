@@ -6,6 +6,7 @@ use std::sync::Arc;
 use registry_core::{Clock, MetadataStore, SystemClock};
 
 use crate::cluster::Cluster;
+use crate::events::{EventSink, Events};
 use crate::ledger::PlacementLedger;
 use crate::member::Member;
 use crate::options::{Closest, Options};
@@ -60,6 +61,7 @@ pub struct ReplicatedStoreBuilder {
     closest: Closest,
     options: Options,
     clock: Arc<dyn Clock>,
+    events: Option<Arc<dyn EventSink>>,
 }
 
 impl ReplicatedStore {
@@ -73,6 +75,7 @@ impl ReplicatedStore {
             closest: Closest::default(),
             options: Options::default(),
             clock: Arc::new(SystemClock),
+            events: None,
         }
     }
 }
@@ -114,13 +117,20 @@ impl ReplicatedStoreBuilder {
         self
     }
 
+    /// Where events are told; nowhere by default.
+    pub fn events(mut self, sink: Arc<dyn EventSink>) -> Self {
+        self.events = Some(sink);
+        self
+    }
+
     /// Asks each zone who it is, and makes the store. A zone that does not answer, or is not the one it was, does not keep the others from serving: it is
     /// passed over until [the probe](ReplicatedStore::start) finds it in order.
     pub async fn build(self) -> Result<ReplicatedStore, BuildError> {
         self.check()?;
-        let Self { zones, ledger, metadata, policy, closest, options, clock } = self;
+        let Self { zones, ledger, metadata, policy, closest, options, clock, events } = self;
+        let events = Events::new(events);
         ledger.zones().await.map_err(BuildError::Ledger)?;
-        let members: Vec<_> = zones.into_iter().map(|zone| Arc::new(Member::new(zone))).collect();
+        let members: Vec<_> = zones.into_iter().map(|zone| Arc::new(Member::new(zone, events.clone()))).collect();
         // One after the other: two that are the same place must not both give it an identity.
         let mut found: Vec<(String, String)> = Vec::new();
         for member in &members {

@@ -65,6 +65,7 @@
 
 mod builder;
 mod cluster;
+mod events;
 mod health;
 mod jobs;
 pub mod ledger;
@@ -84,6 +85,7 @@ mod write;
 mod zone;
 
 pub use self::builder::{BuildError, ReplicatedStoreBuilder};
+pub use self::events::{Event, EventSink};
 pub use self::jobs::JobStatus;
 pub use self::ledger::{MemoryLedger, PlacementLedger, ZoneId, ZoneState};
 pub use self::metrics::describe_metrics;

@@ -10,6 +10,7 @@ use registry_core::{BlobStore, Error, ErrorKind, Result, VerifyReads};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::events::{Event, Events};
 use crate::health::{Health, is_zones_fault};
 use crate::ledger::{PlacementLedger, ZoneId, ZoneRecord, ZoneState};
 use crate::metrics;
@@ -30,6 +31,7 @@ pub(crate) struct Member {
     pub(crate) verify_reads: VerifyReads,
     pub(crate) concurrency: usize,
     pub(crate) health: Health,
+    pub(crate) events: Events,
     /// There is something to do here.
     pub(crate) wake: Notify,
     id: OnceLock<ZoneId>,
@@ -38,6 +40,8 @@ pub(crate) struct Member {
     stranger: AtomicBool,
     /// It did not say who it is when it was last passed over.
     was_away: AtomicBool,
+    /// It is owed something for long.
+    pub(crate) late: AtomicBool,
     /// What it is used for, as the ledger was last heard to say.
     state: Mutex<ZoneState>,
 }
@@ -48,7 +52,7 @@ fn not_itself(name: &str, message: impl Into<String>) -> Error {
 }
 
 impl Member {
-    pub(crate) fn new(zone: Zone) -> Self {
+    pub(crate) fn new(zone: Zone, events: Events) -> Self {
         let Zone { name, store, verify_reads, copies } = zone;
         let (health, id) = (Health::default(), OnceLock::new());
         Self {
@@ -57,11 +61,13 @@ impl Member {
             verify_reads,
             concurrency: copies,
             health,
+            events,
             wake: Notify::new(),
             id,
             confirmed_at: Mutex::default(),
             stranger: AtomicBool::new(false),
             was_away: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -175,6 +181,7 @@ impl Member {
             return false;
         }
         tracing::info!(zone = self.name, "the zone works again");
+        self.events.tell(&Event::ZoneUp { zone: self.name.clone() });
         if !self.was_away.swap(false, Ordering::Relaxed) {
             // It answered all the time; what fails in it fails for reasons of its own, and waits as long as it has to.
             return true;
@@ -189,8 +196,7 @@ impl Member {
     /// Notes that the zone failed.
     pub(crate) fn failed(&self, error: &Error, options: &Options) {
         if self.health.failed(error, options.breaker_threshold) {
-            tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");
-            metrics::breaker(&self.name, true);
+            self.is_down(error);
         }
     }
 
@@ -200,9 +206,14 @@ impl Member {
             return self.trip(&not_itself(&self.name, error.to_string()));
         }
         if self.health.failed(error, 1) {
-            tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");
-            metrics::breaker(&self.name, true);
+            self.is_down(error);
         }
+    }
+
+    fn is_down(&self, error: &Error) {
+        tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");
+        metrics::breaker(&self.name, true);
+        self.events.tell(&Event::ZoneDown { zone: self.name.clone(), reason: error.to_string() });
     }
 
     /// Makes a request that is to be answered within the [`request_timeout`](Options::request_timeout), and notes how it ended, and when.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::events::Event;
 use crate::ledger::Backlog;
 
 const READS: &str = "registry_replication_reads_total";
@@ -16,6 +17,7 @@ const LAG: &str = "registry_replication_lag_seconds";
 const BACKLOG: &str = "registry_replication_backlog_blobs";
 const BACKLOG_BYTES: &str = "registry_replication_backlog_bytes";
 const BREAKER: &str = "registry_zone_breaker_open";
+const EVENTS: &str = "registry_replication_events_total";
 const SUSPECTS: &str = "registry_replication_suspects_total";
 
 /// Gives each metric its unit and a line of explanation, for recorders that show them. Call it once, after the recorder was installed.
@@ -34,6 +36,7 @@ pub fn describe_metrics() {
     describe_gauge!(BACKLOG, Unit::Count, "Work that waits in this zone: copy, verify, delete.");
     describe_gauge!(BACKLOG_BYTES, Unit::Bytes, "Bytes that are to be copied into this zone.");
     describe_gauge!(BREAKER, Unit::Count, "1 while the zone is passed over because it fails, else 0.");
+    describe_counter!(EVENTS, Unit::Count, "What operators want to hear of about this zone, by what it is.");
     describe_counter!(SUSPECTS, Unit::Count, "Copies in this zone that were doubted.");
 }
 
@@ -60,6 +63,10 @@ pub(crate) fn failure(zone: &str, task: &'static str, reason: &'static str) {
 
 pub(crate) fn suspect(zone: &str) {
     counter!(SUSPECTS, "zone" => zone.to_owned()).increment(1);
+}
+
+pub(crate) fn event(event: &Event) {
+    counter!(EVENTS, "zone" => event.zone().to_owned(), "event" => event.kind()).increment(1);
 }
 
 pub(crate) fn breaker(zone: &str, open: bool) {

@@ -69,6 +69,8 @@ pub struct Options {
     pub compare_interval: Duration,
     /// How often all copies in a zone are read, if nothing else has read them: a month by default, give or take five days in thirty. Zero: never.
     pub scrub_interval: Duration,
+    /// How long a copy that a zone is owed may wait before that is told as [`Event::Late`](crate::Event::Late); 15 minutes by default. Zero: never.
+    pub lag_alert: Duration,
     /// Which share of its time a reconciliation or a scrub works, from above 0 to 1; a half by default. The rest it waits, so that others are served.
     pub background_share: f64,
     /// What jitter is drawn from; by chance by default. For tests that must run the same twice.
@@ -103,6 +105,7 @@ impl Default for Options {
             keep_unknown: seconds(24 * 3600),
             compare_interval: seconds(7 * 24 * 3600),
             scrub_interval: seconds(30 * 24 * 3600),
+            lag_alert: seconds(15 * 60),
             background_share: 0.5,
             seed: None,
         }

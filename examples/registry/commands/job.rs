@@ -101,10 +101,9 @@ pub(crate) async fn follow(store: &ReplicatedStore, mut jobs: Vec<JobStatus>, op
     }
     let stop = signals::stop_token()?;
     let workers = store.start();
-    let begun = Instant::now();
-    let mut screen = Screen::new(options);
+    let mut screen = Screen::new(options, &jobs);
     while jobs.iter().any(JobStatus::is_open) {
-        screen.show(&jobs, begun.elapsed())?;
+        screen.show(&jobs)?;
         if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
             break;
         }
@@ -121,7 +120,7 @@ pub(crate) async fn follow(store: &ReplicatedStore, mut jobs: Vec<JobStatus>, op
     }
     workers.stop().await;
     screen.clear()?;
-    tell(&jobs, options, |job| line(job, begun.elapsed()))?;
+    tell(&jobs, options, |job| line(job, None))?;
     match jobs.iter().find(|job| job.state != "done") {
         None => Ok(()),
         Some(job) if job.is_open() => {
@@ -147,21 +146,26 @@ struct Screen {
     is_silent: bool,
     drawn: usize,
     said: Option<Instant>,
+    /// When it was begun to be told, and how far each job was then.
+    begun: Instant,
+    were: Vec<u64>,
 }
 
 impl Screen {
-    fn new(options: &Options) -> Self {
-        Self { is_terminal: std::io::stdout().is_terminal(), is_silent: options.json, drawn: 0, said: None }
+    fn new(options: &Options, jobs: &[JobStatus]) -> Self {
+        let (is_terminal, were) = (std::io::stdout().is_terminal(), jobs.iter().map(|job| job.done).collect());
+        Self { is_terminal, is_silent: options.json, drawn: 0, said: None, begun: Instant::now(), were }
     }
 
-    fn show(&mut self, jobs: &[JobStatus], since: Duration) -> Result<(), Failure> {
+    fn show(&mut self, jobs: &[JobStatus]) -> Result<(), Failure> {
         if self.is_silent || (!self.is_terminal && self.said.is_some_and(|said| said.elapsed() < SAY)) {
             return Ok(());
         }
         self.clear()?;
         self.said = Some(Instant::now());
-        for job in jobs {
-            let line = line(job, since);
+        let since = self.begun.elapsed();
+        for (job, was) in jobs.iter().zip(&self.were) {
+            let line = line(job, pace(job.done.saturating_sub(*was), since));
             // A line that is broken by the terminal could not be drawn over.
             let line: String = if self.is_terminal { format!("{} {line}", bar(job)).chars().take(120).collect() } else { line };
             print(&format!("{line}\n"))?;
@@ -187,8 +191,21 @@ fn bar(job: &JobStatus) -> String {
     (0..WIDTH).map(|at| if at < full { '█' } else { '░' }).collect()
 }
 
-/// How far a job is, in a line.
-pub(crate) fn line(job: &JobStatus, since: Duration) -> String {
+/// How many are done in a second, if that can be told.
+pub(crate) fn pace(done: u64, within: Duration) -> Option<f64> {
+    (done > 0 && within >= Duration::from_secs(1)).then(|| done as f64 / within.as_secs_f64())
+}
+
+fn rate(pace: f64) -> String {
+    match pace {
+        10.0.. => format!("{pace:.0}/s"),
+        0.1.. => format!("{pace:.1}/s"),
+        _ => format!("{:.1}/min", pace * 60.0),
+    }
+}
+
+/// How far a job is, and how fast it goes, in a line.
+pub(crate) fn line(job: &JobStatus, pace: Option<f64>) -> String {
     let zone = job.zone.as_deref().unwrap_or("all zones");
     let share = match job.total {
         Some(0) => "nothing to do".to_owned(),
@@ -200,10 +217,10 @@ pub(crate) fn line(job: &JobStatus, since: Duration) -> String {
         "open" => ", nobody is at it".to_owned(),
         state => format!(", {state}"),
     };
-    let rest = match job.total {
-        Some(total) if job.is_open() && job.done > 0 && total > job.done => {
-            let left = since.as_secs_f64() / job.done as f64 * (total - job.done) as f64;
-            format!(", about {} left", age(Duration::from_secs_f64(left.min(1e9))))
+    let rest = match (job.total, pace) {
+        (Some(total), Some(pace)) if job.is_open() && total > job.done => {
+            let left = (total - job.done) as f64 / pace;
+            format!(", {}, about {} left", rate(pace), age(Duration::from_secs_f64(left.min(1e9))))
         }
         _ => String::new(),
     };

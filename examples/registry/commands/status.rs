@@ -149,7 +149,8 @@ impl Status {
         text.push_str(&table(&rows));
         if !self.jobs.is_empty() {
             text.push('\n');
-            text.extend(self.jobs.iter().map(|job| format!("{}\n", job::line(job, job.updated_at.since(job.begun_at)))));
+            let line = |job| format!("{}\n", job::line(job, job::pace(job.done, job.updated_at.since(job.begun_at))));
+            text.extend(self.jobs.iter().map(line));
         }
         if self.zones.iter().any(|zone| zone.failing > 0) {
             text.push_str("\nSome copies failed: `registry status --failures` says why, and `registry replay` tries them again at once.\n");

@@ -106,6 +106,8 @@ pub(crate) struct Config {
     pub(crate) policy: PlacementPolicy,
     /// The times of replication.
     pub(crate) replication: replication::Options,
+    /// The file that events are appended to.
+    pub(crate) events: Option<PathBuf>,
 }
 
 /// How HTTP is served.
@@ -248,6 +250,7 @@ impl Values {
             closest: policy::closest(self.get("storage_preference"), measured, &zones)?,
             policy: policy::policies(&self.policies, &zones)?,
             replication: self.replication()?,
+            events: Some(self.get("replication.events").text.as_str()).filter(|path| !path.is_empty()).map(PathBuf::from),
             zones,
             data,
         })
@@ -266,6 +269,10 @@ impl Values {
         options.narrow_after = self.duration("replication.narrow_after")?;
         options.trash_delay = self.duration("replication.trash_delay")?;
         options.keep_unknown = self.duration("replication.keep_unknown")?;
+        options.lag_alert = self.duration("replication.lag_alert")?;
+        options.background_share = self.parse("replication.background_share", "a number above 0 and up to 1, such as 0.25", |text| {
+            text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)
+        })?;
         options.compare_interval = self.duration("replication.compare_interval")?;
         options.scrub_interval = self.duration("replication.scrub_interval")?;
         Ok(options)

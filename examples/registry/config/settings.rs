@@ -340,6 +340,28 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "How long copies that are not wanted any more are kept, on top of gc.trash_delay for those of deleted blobs.",
     },
     Setting {
+        key: "replication.lag_alert",
+        kind: Kind::Duration,
+        default: "15m",
+        value_name: "TIME",
+        help: "How long a zone may be owed a copy before that is logged as a warning and told as an event. 0: never.",
+    },
+    Setting {
+        key: "replication.events",
+        kind: Kind::Text,
+        default: "",
+        value_name: "FILE",
+        help: "A file to which each event is appended as a line of JSON (CloudEvents 1.0).\n\
+               replicated, repaired, corrupt, missing, late, in_time, zone_down, zone_up, drained, removed, job_failed.",
+    },
+    Setting {
+        key: "replication.background_share",
+        kind: Kind::Text,
+        default: "0.5",
+        value_name: "SHARE",
+        help: "Which share of its time a comparison or a scrub works, above 0 and up to 1. The rest it leaves the zone to others.",
+    },
+    Setting {
         key: "replication.compare_interval",
         kind: Kind::Duration,
         default: "7d",

@@ -18,6 +18,7 @@ mod large;
 mod many;
 mod midstream;
 mod object;
+mod observing;
 mod old_date;
 mod policies;
 mod postgres;

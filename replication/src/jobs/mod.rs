@@ -19,6 +19,7 @@ use registry_core::{Error, ErrorKind, Result, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
+use crate::events::Event;
 use crate::health::is_zones_fault;
 use crate::ledger::{Job, JobKind, JobState, ZoneId, ZoneState};
 use crate::member::Member;
@@ -335,12 +336,27 @@ async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
     }
     tracing::info!(job = job.id, kind = job.kind.as_str(), state = job.state.as_str(), note = job.note, "ended with a job");
     match cluster.ledger.end_job(&job).await {
-        // It was called off, or has ended with its zone.
+        // It has ended with its zone.
+        Err(error) if error.kind() == ErrorKind::LeaseLost && job.kind == JobKind::Remove => tell(cluster, &job),
+        // It was called off.
         Err(error) if error.kind() == ErrorKind::LeaseLost => {}
         // Whoever takes it up finds out the same.
         Err(error) => tracing::warn!(job = job.id, %error, "could not note how a job ended"),
-        Ok(()) => {}
+        Ok(()) => tell(cluster, &job),
     }
+}
+
+/// Tells of the end of a job that has ended.
+fn tell(cluster: &Cluster, job: &Job) {
+    let Some(member) = job.zone.as_ref().and_then(|zone| cluster.member(zone)) else { return };
+    let zone = member.name.clone();
+    let event = match (job.kind, job.state) {
+        (JobKind::Drain, JobState::Done) => Event::Drained { zone },
+        (JobKind::Remove, JobState::Done) => Event::Removed { zone },
+        (kind, JobState::Failed) => Event::JobFailed { job: kind.as_str(), zone, reason: job.error.clone().unwrap_or_default() },
+        _ => return,
+    };
+    member.events.tell(&event);
 }
 
 /// Notes how far a job is. An error other than that it is lost is passed over: the lease is long.

@@ -355,12 +355,25 @@ pub struct Task {
     pub attempts: u32,
     /// Where the last claimer stood.
     pub progress: Option<Bytes>,
+    /// Whether a copy is made in place of one that was found wrong or gone.
+    pub repairs: bool,
 }
 
 impl Task {
     /// A task as a ledger gives it out.
     pub fn new(digest: Digest, zone: ZoneId, kind: TaskKind, generation: u64, lease_id: impl Into<String>) -> Self {
-        Self { digest, zone, kind, size: None, generation, lease_id: lease_id.into(), epoch: 1, attempts: 0, progress: None }
+        Self {
+            digest,
+            zone,
+            kind,
+            size: None,
+            generation,
+            lease_id: lease_id.into(),
+            epoch: 1,
+            attempts: 0,
+            progress: None,
+            repairs: false,
+        }
     }
 }
 

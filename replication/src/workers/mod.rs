@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
-use crate::ledger::Claim;
+use crate::events::Event;
+use crate::ledger::{Backlog, Claim};
 use crate::member::Member;
 use crate::store::ReplicatedStore;
 use crate::{jobs, metrics, reconcile};
@@ -242,8 +243,10 @@ async fn watch_backlog(cluster: Arc<Cluster>, mut stop: Stop) {
             Ok(backlogs) => {
                 for member in &cluster.members {
                     let Some(id) = member.id() else { continue };
-                    let empty = crate::ledger::Backlog::new(id.clone());
-                    metrics::backlog(&member.name, backlogs.iter().find(|backlog| backlog.zone == *id).unwrap_or(&empty));
+                    let empty = Backlog::new(id.clone());
+                    let backlog = backlogs.iter().find(|backlog| backlog.zone == *id).unwrap_or(&empty);
+                    metrics::backlog(&member.name, backlog);
+                    is_late(member, backlog, cluster.options.lag_alert);
                 }
             }
             Err(error) => tracing::warn!(%error, "the ledger does not tell the backlog"),
@@ -261,6 +264,23 @@ async fn watch_backlog(cluster: Arc<Cluster>, mut stop: Stop) {
         if stop.sleep(cluster.jittered(GAUGES)).await {
             return;
         }
+    }
+}
+
+/// Tells when a zone begins to be late, and when it is no more.
+fn is_late(member: &Member, backlog: &Backlog, alert: Duration) {
+    let is_late = !alert.is_zero() && backlog.copies > 0 && backlog.lag > alert;
+    let zone = || member.name.clone();
+    match (member.late.swap(is_late, Ordering::Relaxed), is_late) {
+        (false, true) => {
+            tracing::warn!(zone = member.name, lag = ?backlog.lag, copies = backlog.copies, "a zone has been owed copies for long");
+            member.events.tell(&Event::Late { zone: zone(), lag: backlog.lag, copies: backlog.copies });
+        }
+        (true, false) => {
+            tracing::info!(zone = member.name, "the zone is owed nothing for long any more");
+            member.events.tell(&Event::InTime { zone: zone() });
+        }
+        _ => {}
     }
 }
 

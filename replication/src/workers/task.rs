@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Stop, copy, delete, verify};
 use crate::cluster::Cluster;
+use crate::events::Event;
 use crate::ledger::{Outcome, Task, TaskKind};
 use crate::member::Member;
 use crate::metrics;
@@ -111,17 +112,25 @@ async fn complete(cluster: &Cluster, member: &Member, task: &Task, outcome: &Out
                 Outcome::Copied(size) => {
                     metrics::copied(&member.name, *size, waited);
                     tracing::info!(zone = member.name, digest = %task.digest, size, ?waited, "copied a blob");
+                    let (zone, digest, size) = (member.name.clone(), task.digest, *size);
+                    member.events.tell(&if task.repairs {
+                        Event::Repaired { zone, digest, size }
+                    } else {
+                        Event::Replicated { zone, digest, size, waited }
+                    });
                     cluster.good_copy(member.id());
                 }
                 Outcome::Verified(_) => cluster.good_copy(member.id()),
                 Outcome::Wrong { reason, .. } => {
                     metrics::failure(&member.name, task.kind.as_str(), "corrupt");
                     tracing::error!(zone = member.name, digest = %task.digest, reason, "a copy is damaged");
+                    member.events.tell(&Event::Corrupt { zone: member.name.clone(), digest: task.digest, reason: reason.clone() });
                     member.wake.notify_one();
                 }
                 Outcome::Missing => {
                     metrics::failure(&member.name, task.kind.as_str(), "missing");
                     tracing::error!(zone = member.name, digest = %task.digest, "a copy is gone");
+                    member.events.tell(&Event::Missing { zone: member.name.clone(), digest: task.digest });
                     member.wake.notify_one();
                 }
                 Outcome::Spared { reason, .. } => {

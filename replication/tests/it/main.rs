@@ -1,6 +1,7 @@
 //! Integration tests.
 
 mod conformance;
+mod events;
 mod ledger;
 mod ledger_mutants;
 mod reading;

@@ -102,6 +102,19 @@ impl World {
         self.builder(options).closest(Closest::Preference(preference)).policy(policy).metadata(metadata).build().await.unwrap()
     }
 
+    /// The same, that tells of events.
+    pub(crate) async fn telling(
+        &self,
+        options: Options,
+        policy: PlacementPolicy,
+        metadata: Arc<dyn MetadataStore>,
+        sink: Arc<dyn replication::EventSink>,
+    ) -> ReplicatedStore {
+        let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
+        let builder = self.builder(options).closest(Closest::Preference(preference)).policy(policy).metadata(metadata);
+        builder.events(sink).build().await.unwrap()
+    }
+
     /// A process that finds out which zone is the closest.
     pub(crate) async fn measured(&self, options: Options) -> ReplicatedStore {
         self.builder(options).build().await.unwrap()

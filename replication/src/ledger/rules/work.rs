@@ -81,12 +81,14 @@ impl Blob {
             row.due_at = (!row.is_settled()).then_some(now + pause);
             return None;
         };
+        let was_lost = row.observed == Observed::Quarantined || (row.observed == Observed::Absent && row.last_error.is_some());
         let lease = row.lend(kind, claim.lease, now);
         let mut task = Task::new(self.digest, claim.zone.clone(), kind, row.generation, lease.id);
         task.size = self.size;
         task.epoch = row.epoch;
         task.attempts = row.attempts;
         task.progress.clone_from(&row.progress);
+        task.repairs = kind == TaskKind::Copy && was_lost;
         Some(task)
     }
 

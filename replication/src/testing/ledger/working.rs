@@ -181,6 +181,7 @@ pub(super) async fn a_wrong_copy_is_quarantined_if_there_is_another(f: Fixture) 
     assert!(row.observed == Observed::Quarantined && row.is_proven_bad() && !row.is_source(), "{row:?}");
     assert_eq!((row.due_at, row.last_error.as_deref()), (Some(f.now()), Some("the digest is another")));
     let task = f.claim_one(&digest, "a", TaskKind::Copy).await;
+    assert!(task.repairs, "{task:?}");
     f.complete(&task, Outcome::Copied(SIZE)).await;
     assert!(f.row(&digest, "a").await.is_source());
     // Another that is no longer wanted is another: the wrong one is not taken for the last.
@@ -232,6 +233,7 @@ pub(super) async fn a_missing_copy_is_made_again(f: Fixture) {
     assert_eq!((row.observed, row.due_at, row.verified_at), (Observed::Absent, Some(f.now()), None));
     assert!(!row.is_converged() && row.since.is_some(), "{row:?}");
     let task = f.claim_one(&digest, "a", TaskKind::Copy).await;
+    assert!(task.repairs, "{task:?}");
     f.complete(&task, Outcome::Copied(SIZE)).await;
     assert!(f.row(&digest, "a").await.is_source());
 }
@@ -255,6 +257,7 @@ pub(super) async fn a_delete_ends_by_a_delete_only(f: Fixture) {
     let digest = blob("layer");
     f.push(&digest, &["a", "b"]).await;
     let copy = f.claim_one(&digest, "b", TaskKind::Copy).await;
+    assert!(!copy.repairs, "there was none before");
     let before = f.rows(&digest).await;
     for wrong in [Outcome::Deleted, spared()] {
         fails(f.ledger.complete(&copy, &wrong).await, ErrorKind::InvalidInput);
