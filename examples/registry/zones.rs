@@ -102,7 +102,8 @@ async fn open_several(
     }
     for (zone, (_, store)) in config.zones.iter().zip(&stores) {
         let member = replication::Zone::new(&zone.name, Arc::new(store.clone()));
-        builder = builder.zone(member.with_verify_reads(zone.verify_reads).with_concurrency(zone.concurrency));
+        let member = member.with_verify_reads(zone.verify_reads).with_concurrency(zone.concurrency);
+        builder = builder.zone(member.with_bandwidth(zone.bandwidth.clone()));
     }
     let replicated = builder.build().await.map_err(refused)?;
     Ok((Arc::new(replicated.clone()), Some(Zones { replicated, stores, ledger, new, plain })))

@@ -63,6 +63,7 @@
 //! # }
 //! ```
 
+mod bandwidth;
 mod builder;
 mod cluster;
 mod events;
@@ -84,6 +85,7 @@ mod workers;
 mod write;
 mod zone;
 
+pub use self::bandwidth::{Bandwidth, Hours};
 pub use self::builder::{BuildError, ReplicatedStoreBuilder};
 pub use self::events::{Event, EventSink};
 pub use self::jobs::JobStatus;

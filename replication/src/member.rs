@@ -10,6 +10,7 @@ use registry_core::{BlobStore, Error, ErrorKind, Result, VerifyReads};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::bandwidth::Throttle;
 use crate::events::{Event, Events};
 use crate::health::{Health, is_zones_fault};
 use crate::ledger::{PlacementLedger, ZoneId, ZoneRecord, ZoneState};
@@ -30,6 +31,7 @@ pub(crate) struct Member {
     pub(crate) store: Arc<dyn BlobStore>,
     pub(crate) verify_reads: VerifyReads,
     pub(crate) concurrency: usize,
+    pub(crate) throttle: Throttle,
     pub(crate) health: Health,
     pub(crate) events: Events,
     /// There is something to do here.
@@ -53,13 +55,14 @@ fn not_itself(name: &str, message: impl Into<String>) -> Error {
 
 impl Member {
     pub(crate) fn new(zone: Zone, events: Events) -> Self {
-        let Zone { name, store, verify_reads, copies } = zone;
+        let Zone { name, store, verify_reads, copies, bandwidth } = zone;
         let (health, id) = (Health::default(), OnceLock::new());
         Self {
             name,
             store,
             verify_reads,
             concurrency: copies,
+            throttle: Throttle::new(bandwidth),
             health,
             events,
             wake: Notify::new(),

@@ -15,6 +15,7 @@ use registry_core::blob::{BlobInfo, BlobReader, ByteRange, ByteStream, ReadOptio
 use registry_core::{Digest, Error, ErrorKind, Hasher, Result, Timestamp, VerifyReads};
 use tokio::time::Instant;
 
+use crate::bandwidth::Class;
 use crate::cluster::{Cluster, Source, unreadable, visible};
 use crate::health::is_zones_fault;
 use crate::ledger::{Placement, Sighting};
@@ -79,6 +80,8 @@ pub(crate) struct Reading {
     current: Option<Current>,
     /// Hash all of it, and hold the last chunk back until the digest is known to be right.
     pub(crate) verify: bool,
+    /// On whose behalf.
+    pub(crate) class: Class,
     hasher: Option<Hasher>,
     held: Option<Bytes>,
     /// Whether anything was handed out.
@@ -117,6 +120,7 @@ impl Reading {
             queue: sources.into(),
             current: None,
             verify: false,
+            class: Class::Client,
             hasher: None,
             held: None,
             yielded: false,
@@ -170,6 +174,9 @@ impl Reading {
             }
             match self.chunk().await {
                 Ok(chunk) => {
+                    if let Some(current) = &self.current {
+                        current.source.member.throttle.read.pass(self.class, chunk.len()).await;
+                    }
                     let Some(chunk) = self.take_in(chunk) else { continue };
                     if !self.verify {
                         self.yielded = true;

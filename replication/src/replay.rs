@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_core::Stream;
+use futures_util::StreamExt as _;
 use futures_util::future::poll_fn;
 use registry_core::blob::ByteStream;
 use registry_core::{Error, Result};
@@ -13,7 +14,8 @@ use std::future::Future;
 use std::pin::pin;
 use tokio::time::{Instant, sleep_until};
 
-use crate::member::timed_out;
+use crate::bandwidth::Class;
+use crate::member::{Member, timed_out};
 use crate::options::Options;
 
 /// Content on its way to a zone: its beginning is kept, so that another zone can be given it if the first one fails, and it is known who keeps whom
@@ -37,8 +39,12 @@ struct State {
     broken: bool,
     /// Which attempt may take from the source.
     attempt: u64,
+    /// What was taken is held back, to keep to a limit.
+    delayed: bool,
     /// Who waits for the source.
     waker: Option<Waker>,
+    /// Who watches, and has nothing to watch while it is delayed.
+    watcher: Option<Waker>,
 }
 
 impl Replay {
@@ -55,7 +61,9 @@ impl Replay {
             ended: false,
             broken: false,
             attempt: 0,
+            delayed: false,
             waker: None,
+            watcher: None,
         })))
     }
 
@@ -74,11 +82,39 @@ impl Replay {
         self.lock().broken
     }
 
-    /// All of it from the start. An earlier attempt gets nothing more.
-    pub(crate) fn attempt(&self) -> ByteStream {
+    /// All of it from the start, as fast as this zone may be written to. An earlier attempt gets nothing more.
+    pub(crate) fn attempt(&self, member: &Arc<Member>, class: Class) -> ByteStream {
         let mut state = self.lock();
         state.attempt += 1;
-        Box::pin(Attempt { replay: self.clone(), number: state.attempt, next: 0 })
+        state.delayed = false;
+        let attempt = Attempt { replay: self.clone(), number: state.attempt, next: 0 };
+        if !member.throttle.write.is_limited() {
+            return Box::pin(attempt);
+        }
+        let (replay, number, member) = (self.clone(), state.attempt, Arc::clone(member));
+        Box::pin(attempt.then(move |chunk| {
+            let (replay, member) = (replay.clone(), Arc::clone(&member));
+            async move {
+                if let Ok(chunk) = &chunk {
+                    replay.delay(number, true);
+                    member.throttle.write.pass(class, chunk.len()).await;
+                    replay.delay(number, false);
+                }
+                chunk
+            }
+        }))
+    }
+
+    /// Begins to hold back what an attempt has taken, or ends: the zone waits, and is not waited for.
+    fn delay(&self, attempt: u64, delayed: bool) {
+        let mut state = self.lock();
+        if state.attempt == attempt {
+            state.delayed = delayed;
+            state.ahead_since = state.ahead_since.map(|_| Instant::now());
+            if let Some(watcher) = state.watcher.take() {
+                watcher.wake();
+            }
+        }
     }
 
     /// Runs `write`, which takes from an [`attempt`](Self::attempt), to its end; but not if the zone leaves content that is there untaken for the
@@ -95,6 +131,10 @@ impl Replay {
                 let mut state = self.lock();
                 state.look_ahead(context);
                 match (state.ahead_since, state.ended) {
+                    _ if state.delayed => {
+                        state.watcher = Some(context.waker().clone());
+                        return Poll::Pending;
+                    }
                     (Some(since), true) => (since, options.commit_timeout),
                     (Some(since), false) => (since, options.stall_timeout),
                     (None, _) => return Poll::Pending,

@@ -13,6 +13,7 @@ use registry_core::blob::{BlobInfo, BlobUpload, ResumeOptions, UploadToken, Writ
 use registry_core::{Digest, Error, ErrorKind, Result};
 use tokio::time::Instant;
 
+use crate::bandwidth::Class;
 use crate::cluster::Cluster;
 use crate::health::is_zones_fault;
 use crate::ledger::{ZoneId, ZoneState};
@@ -178,6 +179,7 @@ impl BlobUpload for ReplicatedUpload {
             kept.bytes += chunk.len();
             kept.chunks.push(chunk.clone());
         }
+        self.member.throttle.write.pass(Class::Client, chunk.len()).await;
         let stall = self.cluster.options.stall_timeout;
         let written = Self::ask(&self.member, &self.cluster, stall, self.upload.write(chunk)).await;
         if let Err(error) = written {

@@ -7,6 +7,7 @@ use registry_core::blob::{BlobInfo, ByteStream, WriteOptions};
 use registry_core::{Digest, Error, ErrorKind, Result};
 use tokio::time::Instant;
 
+use crate::bandwidth::Class;
 use crate::cluster::Cluster;
 use crate::health::is_zones_fault;
 use crate::ledger::{Commit, Intent, ZoneId, ZoneState};
@@ -42,7 +43,11 @@ pub(crate) async fn put(cluster: &Arc<Cluster>, digest: &Digest, options: WriteO
                 failure = Some(error);
                 continue;
             }
-            let written = content.watch(&cluster.options, &member.name, member.store.put(digest, options.clone(), content.attempt()));
+            let written = content.watch(
+                &cluster.options,
+                &member.name,
+                member.store.put(digest, options.clone(), content.attempt(member, Class::Client)),
+            );
             let written = tokio::select! {
                 biased;
                 written = written => written,

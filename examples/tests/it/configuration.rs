@@ -89,6 +89,7 @@ fn every_setting_can_be_given_in_all_three_ways() {
             ("data", _) => "elsewhere",
             ("log", _) => "warn",
             ("schema", _) => "other",
+            ("background_share", _) => "0.25",
             (_, "true" | "false") => "true",
             (_, "\"text\"") => "json",
             (_, "\"power-loss\"") => "process-crash",
@@ -283,6 +284,23 @@ fn zones_preferences_and_policies_that_make_no_sense_are_named_with_where_they_s
         ("[[zone]]\nname = \"a\"\n[[zone]]\nname = \"a\"\n".to_owned(), "registry.toml:4: zone.name: there is another zone called a"),
         (two.replace("\"b\"", "\"b\"\npath = \"data/a\""), "registry.toml:5: zone.path: the zones a and b are the same place"),
         (two.replace("\"b\"", "\"b\"\nconcurrency = 0"), "registry.toml:5: zone.concurrency: \"0\" is not a whole number above 0"),
+        (two.replace("\"b\"", "\"b\"\nwrite_limit = \"fast\""), "registry.toml:5: zone.write_limit: \"fast\" is not a number with B, KiB"),
+        (
+            two.replace("\"b\"", "\"b\"\nbackground_limit = \"50%\""),
+            "registry.toml:5: zone.background_limit: \"50%\" is not a number above",
+        ),
+        (
+            two.replace("\"b\"", "\"b\"\nbackground_hours = \"22:00\""),
+            "registry.toml:5: zone.background_hours: \"22:00\" is not always, or hours",
+        ),
+        (
+            two.replace("\"b\"", "\"b\"\nbackground_hours = \"25:00-6:00\""),
+            "zone.background_hours: \"25:00-6:00\" is not always, or hours of the day",
+        ),
+        (
+            two.replace("\"b\"", "\"b\"\nbackground_hours = \"9:00-9:00\""),
+            "zone.background_hours: \"9:00-9:00\" is not always, or hours of the day",
+        ),
         (
             format!("storage_preference = [\"b\", \"c\"]\n{two}"),
             "registry.toml:1: storage_preference: there is no zone \"c\"; the zones are a, b",

@@ -148,3 +148,21 @@ async fn the_dashboard_asks_for_what_is_counted_and_leaves_nothing_out() {
         assert!(shown.contains(name), "{name} is not in the dashboard");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_keep_to_a_zones_limit_and_pulls_do_not_wait_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let zones = "[[zone]]\nname = \"local\"\n[[zone]]\nname = \"remote\"\nwrite_limit = \"1MiB\"\nbackground_limit = \"0.5\"\n";
+    let config = dir.path().join("registry.toml");
+    std::fs::write(&config, format!("storage_preference = [\"local\"]\n{zones}")).unwrap();
+    let server = Server::start(&dir.path().join("data"), &[&QUICK[..], &["--config", config.to_str().unwrap()]].concat());
+    let layer = registry_core::testing::Rng::new(1).bytes(2 << 20);
+    let begun = std::time::Instant::now();
+    push_image(&server.client(), "team/app", "v1", &layer).await;
+    let digest = Digest::sha256(&layer);
+    assert_eq!(server.client().get(&format!("/v2/team/app/blobs/{digest}")).await.expect(200).body, layer);
+    assert!(begun.elapsed().as_secs() < 3, "pushes and pulls are the other zone's: {:?}", begun.elapsed());
+    eventually("it is copied", || blobs(&dir.path().join("data/remote")).len() == 3);
+    let took = begun.elapsed().as_secs_f64();
+    assert!((3.5..20.0).contains(&took), "2 MiB at 512 KiB/s took {took} s");
+}

@@ -35,6 +35,9 @@ const LOOK_AFTER: Duration = Duration::from_secs(3600);
 /// Jobs that are looked at for the last one of a zone.
 const JOBS: u32 = 1000;
 
+/// How often to look whether the hours of a zone have come.
+const LOOK_AT_HOURS: Duration = Duration::from_secs(10);
+
 /// How often to hear what zones are used for.
 const HEAR: Duration = Duration::from_secs(2);
 
@@ -395,6 +398,20 @@ async fn rest(cluster: &Cluster, job: &Job, stop: &mut Stop, worked: Duration) -
         return Ok(());
     }
     keeping(cluster, job, stop, tokio::time::sleep(pause)).await
+}
+
+/// Waits until work in the background may be done in the zone; says so meanwhile.
+async fn in_its_hours(cluster: &Cluster, job: &mut Job, stop: &mut Stop, member: &Member) -> Result<()> {
+    if !member.throttle.is_closed(cluster.clock.now()) {
+        return Ok(());
+    }
+    job.note = "it waits for the hours in which work in the background may be done in the zone".to_owned();
+    save(cluster, job).await?;
+    while member.throttle.is_closed(cluster.clock.now()) {
+        keeping(cluster, job, stop, tokio::time::sleep(LOOK_AT_HOURS)).await?;
+    }
+    job.note = String::new();
+    Ok(())
 }
 
 /// Why a job is left for somebody else.

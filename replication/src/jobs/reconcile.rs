@@ -15,7 +15,7 @@ use registry_core::{Digest, Error, ErrorKind, MetadataStore, RepositoryName, Res
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{keeping, rest, save, zone_of};
+use super::{in_its_hours, keeping, rest, save, zone_of};
 use crate::cluster::{Cluster, is_visible};
 use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Placement, Sighting, ZoneId, ZoneState};
 use crate::member::{Member, in_time};
@@ -94,6 +94,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
         if member.state() == ZoneState::Removed {
             return Ok(JobState::Cancelled);
         }
+        in_its_hours(cluster, job, stop, &member).await?;
         // A zone that is not the one it was lacks everything, and that means nothing.
         let zone = member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
         let began = Instant::now();

@@ -7,7 +7,8 @@ use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{keeping, rest, save, stopping, zone_of};
+use super::{in_its_hours, keeping, rest, save, stopping, zone_of};
+use crate::bandwidth::Class;
 use crate::cluster::Cluster;
 use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Outcome, Placement, Sighting, ZoneState};
 use crate::member::Member;
@@ -50,6 +51,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
         if member.state() == ZoneState::Removed {
             return Ok(JobState::Cancelled);
         }
+        in_its_hours(cluster, job, stop, &member).await?;
         let zone = member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
         let after = marker.after.as_ref().and_then(|digest| digest.parse().ok()).map(|digest: Digest| (digest, zone.clone()));
         let page = cluster.ledger.list(&ListPlacements::new(PAGE).with_zone(Some(zone)).with_after(after)).await?;
@@ -93,7 +95,7 @@ async fn scrub(
     }
     let (digest, generation) = (&placement.digest, placement.generation);
     member.be_sure(&*cluster.ledger, cluster.options.request_timeout).await?;
-    let found = match keeping(cluster, job, stop, verify::read_alone(cluster, member, digest, 0)).await? {
+    let found = match keeping(cluster, job, stop, verify::read_alone(cluster, member, digest, 0, Class::Scrub)).await? {
         Ok(Outcome::Verified(size)) => {
             job.count("bytes", size);
             None

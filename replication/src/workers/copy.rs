@@ -11,6 +11,7 @@ use registry_core::blob::{ByteStream, ResumeOptions, UploadToken, WriteOptions};
 use registry_core::{BlobUpload, Digest, Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bandwidth::Class;
 use crate::cluster::{Cluster, Source};
 use crate::health::is_zones_fault;
 use crate::ledger::{Outcome, Task};
@@ -31,6 +32,9 @@ pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Tas
     let placements = cluster.ledger.placements(&[*digest]).await?;
     let mut sources = cluster.sources(&placements);
     sources.retain(|source| !Arc::ptr_eq(&source.member, member));
+    // Those whose hours it is not are asked last.
+    let now = cluster.clock.now();
+    sources.sort_by_key(|source| source.member.throttle.is_closed(now));
     let Some(size) = size_of(&placements).filter(|_| !sources.is_empty()) else {
         return Err(Error::new(ErrorKind::Unavailable, "no zone that has the blob can be read").with_key(digest));
     };
@@ -52,6 +56,7 @@ impl Pump {
         let (sender, chunks) = mpsc::channel(AHEAD);
         let (tell, contributors) = oneshot::channel();
         let mut reading = Reading::new(cluster, digest, size, from..size, sources);
+        reading.class = Class::Copy;
         // It ends as soon as nobody takes its chunks any more.
         drop(tokio::spawn(async move {
             while let Some(chunk) = reading.next().await {
@@ -89,7 +94,7 @@ async fn whole(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, size: 
     let Pump { chunks, contributors } = Pump::start(cluster, digest, size, 0, sources);
     let content = Replay::new(Pump::stream(chunks), 0);
     let options = WriteOptions::default().with_size(size).with_algorithm(digest.algorithm()).with_epoch(task.epoch);
-    let put = member.store.put(digest, options, content.attempt());
+    let put = member.store.put(digest, options, content.attempt(member, Class::Copy));
     match content.watch(&cluster.options, &member.name, put).await {
         Ok(info) => Ok(Outcome::Copied(info.size)),
         Err(error) => {
@@ -125,6 +130,7 @@ async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, si
                 return Err(error);
             }
         };
+        member.throttle.write.pass(Class::Copy, chunk.len()).await;
         // A store that sends several parts at a time has none of them done for long, if its line is slow; that it stands still, it finds out itself.
         if let Err(error) = member.ask_within(options.commit_timeout, options, upload.write(chunk)).await {
             // Without a note of where it is, nobody will go on from what was written; if the zone is full, it is in the way.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use registry_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
+use crate::bandwidth::Class;
 use crate::cluster::{Cluster, Source, is_visible};
 use crate::ledger::{Desired, Observed, Outcome, Placement, Sighting, Task};
 use crate::member::Member;
@@ -70,6 +71,7 @@ async fn verify(cluster: &Arc<Cluster>, task: &Task, source: Source) -> Result<(
     let Some(size) = task.size else { return Err(Error::new(ErrorKind::Unavailable, "its size is not known").with_key(task.digest)) };
     let mut reading = Reading::new(cluster, &task.digest, size, 0..size, vec![source]);
     reading.verify = true;
+    reading.class = Class::Copy;
     reading.start().await?;
     while let Some(chunk) = reading.next().await {
         chunk?;

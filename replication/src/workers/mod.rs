@@ -127,13 +127,16 @@ impl ReplicatedStore {
 /// Work that can be done in this zone now, claimed at the moment that is given with it.
 async fn claim(cluster: &Cluster, member: &Member, limit: usize) -> registry_core::Result<Vec<task::Claimed>> {
     let Some(zone) = member.usable().filter(|_| !member.health.is_open()) else { return Ok(Vec::new()) };
-    let sources = cluster.members.iter().filter(|other| !other.health.is_open()).filter_map(|other| other.usable());
+    let now = cluster.clock.now();
+    let can_be_read = |other: &&Arc<Member>| !other.health.is_open() && !other.throttle.is_closed(now);
+    let sources = cluster.members.iter().filter(can_be_read).filter_map(|other| other.usable());
     let sources: Vec<_> = sources.filter(|other| *other != zone).cloned().collect();
     let options = &cluster.options;
+    let takes_copies = member.state().takes_writes() && !member.throttle.is_closed(now);
     let claim = Claim {
         zone: zone.clone(),
         // Nothing is copied to where nothing is to be written.
-        sources: if member.state().takes_writes() { sources } else { Vec::new() },
+        sources: if takes_copies { sources } else { Vec::new() },
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
         lease: options.lease,
         look_again: options.look_again,

@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use registry_core::blob::ReadOptions;
 use registry_core::{Digest, Error, ErrorKind, Hasher, Result};
 
+use crate::bandwidth::Class;
 use crate::cluster::Cluster;
 use crate::ledger::{Outcome, Task};
 use crate::member::{Member, timed_out};
@@ -17,11 +18,11 @@ const PATIENCE: u32 = 5;
 pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task) -> Result<Outcome> {
     // A zone that is not the one it was lacks everything, and that means nothing.
     member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
-    read_alone(cluster, member, &task.digest, task.attempts).await
+    read_alone(cluster, member, &task.digest, task.attempts, Class::Copy).await
 }
 
 /// The same of a zone that has just said who it is, and of a copy that could not be read so many times.
-pub(crate) async fn read_alone(cluster: &Cluster, member: &Member, digest: &Digest, attempts: u32) -> Result<Outcome> {
+pub(crate) async fn read_alone(cluster: &Cluster, member: &Member, digest: &Digest, attempts: u32, class: Class) -> Result<Outcome> {
     let read = member.store.read(digest, ReadOptions::default());
     let mut reader = match member.ask(&cluster.options, read).await {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Outcome::Missing),
@@ -33,6 +34,7 @@ pub(crate) async fn read_alone(cluster: &Cluster, member: &Member, digest: &Dige
     loop {
         match tokio::time::timeout(cluster.options.stall_timeout, reader.stream.next()).await {
             Ok(Some(Ok(chunk))) => {
+                member.throttle.read.pass(class, chunk.len()).await;
                 size += chunk.len() as u64;
                 hasher.update(&chunk);
                 if size > reader.info.size {

@@ -1,5 +1,6 @@
 //! Integration tests.
 
+mod bandwidth;
 mod conformance;
 mod events;
 mod ledger;

@@ -102,6 +102,18 @@ impl World {
         self.builder(options).closest(Closest::Preference(preference)).policy(policy).metadata(metadata).build().await.unwrap()
     }
 
+    /// The same, that keeps to limits in one zone.
+    pub(crate) async fn limited(&self, options: Options, limited: usize, bandwidth: replication::Bandwidth) -> ReplicatedStore {
+        let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
+        let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options).clock(Arc::<Time>::clone(&self.clock));
+        let zone = |number: usize| {
+            let zone = Zone::new(NAMES[number], Arc::new(self.zones[number].clone()));
+            if number == limited { zone.with_bandwidth(bandwidth.clone()) } else { zone }
+        };
+        let builder = (0..self.zones.len()).map(zone).fold(builder, ReplicatedStoreBuilder::zone);
+        builder.closest(Closest::Preference(preference)).build().await.unwrap()
+    }
+
     /// The same, that tells of events.
     pub(crate) async fn telling(
         &self,

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use registry_core::VerifyReads;
+use replication::{Bandwidth, Hours};
 
 pub(crate) use self::filesystem::{Filesystem, Survives};
 pub(crate) use self::gcs::Gcs;
@@ -19,7 +20,7 @@ pub(crate) use self::swift::Swift;
 use super::keys::{Key, Keys, Table};
 use super::origin::{ConfigError, Origin};
 use super::settings::Kind;
-use super::units::{DURATION_HINT, parse_duration};
+use super::units::{DURATION_HINT, SIZE_HINT, parse_duration, parse_size};
 
 /// A zone of which nobody has asked the type yet.
 pub(crate) const ZONE: Table = Table { name: "zone", example: "name=local,path=/srv/registry", groups: &[HEAD] };
@@ -40,12 +41,38 @@ const HEAD: &[Key] = &[
 ];
 
 /// What every zone ends with.
-const TAIL: &[Key] = &[Key {
-    name: "concurrency",
-    kind: Kind::Count,
-    default: "4",
-    help: "How many blobs one server copies into it, verifies or deletes at once; of use where there is more than one zone.",
-}];
+const TAIL: &[Key] = &[
+    Key {
+        name: "concurrency",
+        kind: Kind::Count,
+        default: "4",
+        help: "How many blobs one server copies into it, verifies or deletes at once; of use where there is more than one zone.",
+    },
+    Key {
+        name: "read_limit",
+        kind: Kind::Size,
+        default: "0",
+        help: "How much one server reads from it in a second, pulls and work in the background together, such as 50MiB. 0: no limit.",
+    },
+    Key {
+        name: "write_limit",
+        kind: Kind::Size,
+        default: "0",
+        help: "How much one server writes into it in a second, pushes and copies together. 0: no limit.",
+    },
+    Key {
+        name: "background_limit",
+        kind: Kind::Text,
+        default: "0.5",
+        help: "Which share of both limits work in the background may take, above 0 and up to 1. Copies go before scrubs.",
+    },
+    Key {
+        name: "background_hours",
+        kind: Kind::Text,
+        default: "always",
+        help: "When copies into it and from it, comparisons and scrubs may be begun, in UTC, such as \"22:00-06:00 12:00-13:00\".",
+    },
+];
 
 /// The names of the zones when none is configured: two, so that whoever pushes a first image sees it copied.
 pub(crate) const DEFAULT_ZONES: [&str; 2] = ["local", "remote"];
@@ -61,6 +88,8 @@ pub(crate) struct Zone {
     pub(crate) verify_reads: VerifyReads,
     /// How many pieces of work one process does there at once.
     pub(crate) concurrency: usize,
+    /// What may go to and from it.
+    pub(crate) bandwidth: Bandwidth,
     /// All of it as it was given.
     pub(super) keys: Keys,
 }
@@ -147,6 +176,7 @@ fn zone(keys: &Keys, data: &Path) -> Result<Zone, ConfigError> {
     let wanted = format!("one of always, never, stale and stale(TIME), where TIME is {DURATION_HINT}");
     let verify_reads = keys.read("verify_reads", &wanted, parse_verify)?;
     let concurrency = keys.read("concurrency", "a whole number above 0", |text| text.parse().ok().filter(|n| *n > 0))?;
+    let bandwidth = bandwidth(&keys)?;
     let storage = match kind {
         "swift" => Storage::Swift(Box::new(Swift::read(&keys)?)),
         "s3" => {
@@ -162,7 +192,31 @@ fn zone(keys: &Keys, data: &Path) -> Result<Zone, ConfigError> {
             Storage::Filesystem(filesystem)
         }
     };
-    Ok(Zone { name, storage, verify_reads, concurrency, keys })
+    Ok(Zone { name, storage, verify_reads, concurrency, bandwidth, keys })
+}
+
+fn bandwidth(keys: &Keys) -> Result<Bandwidth, ConfigError> {
+    let limit = |name| Ok(Some(keys.read(name, SIZE_HINT, parse_size)?).filter(|bytes| *bytes > 0));
+    let mut bandwidth = Bandwidth::default();
+    (bandwidth.read, bandwidth.write) = (limit("read_limit")?, limit("write_limit")?);
+    bandwidth.background = keys.read("background_limit", "a number above 0 and up to 1, such as 0.25", |text| {
+        text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)
+    })?;
+    bandwidth.hours = keys.read("background_hours", "always, or hours of the day, such as \"22:00-06:00\", divided by spaces", |text| {
+        if text == "always" { Some(Vec::new()) } else { text.split_whitespace().map(parse_hours).collect() }
+    })?;
+    Ok(bandwidth)
+}
+
+/// Reads `22:00-06:00`.
+fn parse_hours(text: &str) -> Option<Hours> {
+    let minute = |text: &str| {
+        let (hour, minute) = text.split_once(':').filter(|(hour, minute)| hour.len() <= 2 && minute.len() == 2)?;
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok().filter(|minute| *minute < 60)?);
+        hour.checked_mul(60)?.checked_add(minute)
+    };
+    let (from, until) = text.split_once('-')?;
+    Hours::new(minute(from)?, minute(until)?)
 }
 
 fn parse_verify(text: &str) -> Option<VerifyReads> {
