@@ -6,22 +6,28 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use replication::{Event, EventSink};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::stores::Purpose;
 
 /// Events that wait to be written; more are dropped, and that is logged.
 const WAITING: usize = 10_000;
+
+/// How long the end of a process waits for the last of them.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Appends events to a file, from a thread of its own: a disk that stands still holds nobody up. The file is opened for each batch, so that it may be moved
 /// away at any time.
 #[derive(Debug)]
 pub(crate) struct EventFile {
     queue: Option<SyncSender<String>>,
-    writer: Option<JoinHandle<()>>,
+    /// Is heard of when all was written.
+    written: Mutex<Receiver<()>>,
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
@@ -29,14 +35,21 @@ fn open(path: &Path) -> std::io::Result<File> {
 }
 
 impl EventFile {
-    /// Begins to append to this file.
-    pub(crate) fn start(path: &Path) -> Result<Self, Failure> {
+    /// Begins to append to this file, and for a server looks whether that can be done. Commands make no file before there is anything to be written: most tell
+    /// of nothing, and may be given by somebody else than who runs the server.
+    pub(crate) fn start(path: &Path, purpose: Purpose) -> Result<Self, Failure> {
         let failed = |error| Failure::because(format!("cannot write events to {}", path.display()), &error).hint("see replication.events");
-        open(path).map_err(failed)?;
-        let (queue, waiting) = sync_channel(WAITING);
+        if purpose == Purpose::Serve {
+            open(path).map_err(failed)?;
+        }
+        let ((queue, waiting), (tell, written)) = (sync_channel(WAITING), sync_channel(1));
         let path = path.to_owned();
-        let writer = std::thread::Builder::new().name("events".to_owned()).spawn(move || write(&path, &waiting)).map_err(failed)?;
-        Ok(Self { queue: Some(queue), writer: Some(writer) })
+        let work = move || {
+            write(&path, &waiting);
+            drop(tell);
+        };
+        std::thread::Builder::new().name("events".to_owned()).spawn(work).map_err(failed)?;
+        Ok(Self { queue: Some(queue), written: Mutex::new(written) })
     }
 }
 
@@ -61,9 +74,8 @@ impl EventSink for EventFile {
 impl Drop for EventFile {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
+        let written = self.written.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = written.recv_timeout(PATIENCE);
     }
 }
 

@@ -98,7 +98,7 @@ async fn open_several(
         .policy(config.policy.clone())
         .options(config.replication.clone());
     if let Some(path) = &config.events {
-        builder = builder.events(Arc::new(EventFile::start(path)?));
+        builder = builder.events(Arc::new(EventFile::start(path, purpose)?));
     }
     for (zone, (_, store)) in config.zones.iter().zip(&stores) {
         let member = replication::Zone::new(&zone.name, Arc::new(store.clone()));

@@ -87,6 +87,8 @@ impl Replay {
         let mut state = self.lock();
         state.attempt += 1;
         state.delayed = false;
+        // The last one's zone left it lying, and not this one's.
+        state.ahead_since = state.ahead_since.map(|_| Instant::now());
         let attempt = Attempt { replay: self.clone(), number: state.attempt, next: 0 };
         if !member.throttle.write.is_limited() {
             return Box::pin(attempt);

@@ -180,7 +180,9 @@ impl BlobUpload for ReplicatedUpload {
             kept.chunks.push(chunk.clone());
         }
         self.member.throttle.write.pass(Class::Client, chunk.len()).await;
-        let stall = self.cluster.options.stall_timeout;
+        // What is let through slowly fills a store's parts slowly, and who waits for one of them waits for long.
+        let options = &self.cluster.options;
+        let stall = if self.member.throttle.write.is_limited() { options.commit_timeout } else { options.stall_timeout };
         let written = Self::ask(&self.member, &self.cluster, stall, self.upload.write(chunk)).await;
         if let Err(error) = written {
             // What is kept has this chunk too.

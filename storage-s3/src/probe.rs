@@ -82,6 +82,9 @@ impl MoreProbes for Probes {
         let start = Instant::now();
         let clock = self.try_clock().await;
         report.push("clock", start.elapsed(), clock);
+        if let Some(certificate) = self.store.requests().service.http.try_certificate() {
+            report.push("certificate", Duration::ZERO, certificate);
+        }
         let start = Instant::now();
         let multipart = self.try_multipart().await.map_err(known);
         report.push("multipart upload", start.elapsed(), multipart);

@@ -188,6 +188,9 @@ impl BlobStore for SwiftBlobStore {
             let start = Instant::now();
             let clock = self.objects.try_clock().await;
             report.push("clock", start.elapsed(), clock);
+            if let Some(certificate) = self.objects.client.http.try_certificate() {
+                report.push("certificate", Duration::ZERO, certificate);
+            }
         }
         if report.failure().is_none() && self.objects.temp_url_key.is_some() {
             let start = Instant::now();

@@ -1,5 +1,5 @@
 //! Measures replication between two directories: how fast one large blob is copied, against `curl` and `sha256sum` in a pipe; how fast many are, against
-//! `rclone sync`; and what a claim of work costs when the ledger has a million rows.
+//! `rclone sync`; and what a claim of work, a comparison and a scrub cost when the ledger has a million rows.
 //!
 //! Both sides of a comparison do their work in turn, on the same file system, within each round.
 //!
@@ -10,6 +10,7 @@
 mod claim;
 mod copy;
 mod many;
+mod tend;
 mod world;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ enum Kind {
     Many,
     /// What a claim costs with ever more rows.
     Claim,
+    /// What comparing and scrubbing a zone costs with ever more blobs.
+    Tend,
 }
 
 /// Measures replication and prints Markdown tables.
@@ -59,7 +62,7 @@ async fn main() -> Result<()> {
     if arguments.quick {
         arguments.rounds = 1;
         arguments.mib = arguments.mib.min(64);
-        arguments.rows = arguments.rows.min(2_000);
+        arguments.rows = arguments.rows.min(10_000);
     }
     let wanted = |kind| arguments.only.is_empty() || arguments.only.contains(&kind);
     if wanted(Kind::Copy) {
@@ -73,6 +76,9 @@ async fn main() -> Result<()> {
     }
     if wanted(Kind::Claim) {
         claim::measure(&arguments).await?;
+    }
+    if wanted(Kind::Tend) {
+        tend::measure(&arguments).await?;
     }
     Ok(())
 }

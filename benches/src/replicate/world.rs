@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use benches::measure::Result;
 use metadata_sql::{SqlMetadataStore, SqliteOptions};
-use registry_core::{BlobStore, Digest, Hasher};
-use replication::{Closest, Options, PlacementLedger, ReplicatedStore, Zone};
+use registry_core::{BlobStore, Digest, Hasher, MetadataStore};
+use replication::{Closest, Options, PlacementLedger, ReplicatedStore, ReplicatedStoreBuilder, Zone};
 use storage_fs::FsBlobStore;
 
 /// Two directories and a ledger on SQLite, gone when dropped.
@@ -34,14 +34,22 @@ impl World {
         Ok(Arc::new(FsBlobStore::builder(self.path(name)).build().await?))
     }
 
+    pub(crate) fn metadata(&self) -> Arc<dyn MetadataStore> {
+        Arc::new(self.database.clone())
+    }
+
     /// A store over the zones `a`, where writes go, and `b`.
     pub(crate) async fn store(&self) -> Result<ReplicatedStore> {
-        let store = ReplicatedStore::builder(self.ledger())
+        Ok(self.builder(Options::default()).await?.build().await?)
+    }
+
+    /// The same, to be told more.
+    pub(crate) async fn builder(&self, options: Options) -> Result<ReplicatedStoreBuilder> {
+        Ok(ReplicatedStore::builder(self.ledger())
             .zone(Zone::new("a", self.zone("a").await?))
             .zone(Zone::new("b", self.zone("b").await?))
             .closest(Closest::Preference(vec!["a".to_owned()]))
-            .options(Options::default());
-        Ok(store.build().await?)
+            .options(options))
     }
 }
 

@@ -26,8 +26,8 @@ use crate::member::Member;
 use crate::store::ReplicatedStore;
 use crate::workers::Stop;
 
-/// How many jobs a process has in progress at once. Each is mostly waiting.
-const AT_ONCE: usize = 16;
+/// How many jobs a process has in progress at once. Each is mostly waiting, some of them for hours.
+const AT_ONCE: usize = 256;
 
 /// How often to look whether a zone is to be compared or scrubbed, at least.
 const LOOK_AFTER: Duration = Duration::from_secs(3600);
@@ -141,12 +141,12 @@ impl ReplicatedStore {
     /// Begins to compare what is in a zone with what the ledger and the [metadata](crate::ReplicatedStoreBuilder::metadata) say of it, as a job, and to make the
     /// ledger true: copies that are gone are made again; blobs that repositories hold and the ledger does not know are verified and then trusted, so that a lost
     /// ledger is rebuilt; what nobody knows is deleted once it is older than [`keep_unknown`](crate::Options::keep_unknown). Nothing is changed if more than one
-    /// in twenty of the copies that are to be there is not, or if the metadata know nothing of more than one in twenty of the blobs: then it is the wrong place or the
-    /// wrong database, and the job fails. Workers do this by themselves now and then: see [`compare_interval`](crate::Options::compare_interval).
+    /// in twenty of the copies that are to be there is not: then it is the wrong place, and the job fails. It also fails, in the end, if the metadata know nothing of more than
+    /// one in twenty of the blobs (of few, one in four): it may be the wrong database, and those are left alone. Workers do this by themselves now and then: see [`compare_interval`](crate::Options::compare_interval).
     ///
     /// What it finds is counted by name in [`JobStatus::counts`]: `blobs` that were looked at; `missing` copies; copies of `wrong_size`; copies that were `found`
-    /// where they were to be; blobs that were `adopted`; `stray` copies that are wanted elsewhere only; `foreign` blobs that nobody knows, and `young` ones
-    /// that stay for now; blobs that are `unheld` and garbage collection's to delete; `forgotten` ones that it has never heard of. What loses trust or is deleted is
+    /// where they were to be; blobs that were `adopted`; `stray` copies that are wanted elsewhere only; `foreign` blobs that nobody knows, `young` ones
+    /// that stay for now, and `unknown` ones that are left alone; blobs that are `unheld` and garbage collection's to delete; `forgotten` ones that it has never heard of. What loses trust or is deleted is
     /// logged, each blob by its digest.
     ///
     /// [`ErrorKind::InvalidInput`] if there is no such zone.
@@ -339,9 +339,7 @@ async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
     }
     tracing::info!(job = job.id, kind = job.kind.as_str(), state = job.state.as_str(), note = job.note, "ended with a job");
     match cluster.ledger.end_job(&job).await {
-        // It has ended with its zone.
-        Err(error) if error.kind() == ErrorKind::LeaseLost && job.kind == JobKind::Remove => tell(cluster, &job),
-        // It was called off.
+        // It was called off, or has ended with its zone.
         Err(error) if error.kind() == ErrorKind::LeaseLost => {}
         // Whoever takes it up finds out the same.
         Err(error) => tracing::warn!(job = job.id, %error, "could not note how a job ended"),
@@ -349,13 +347,12 @@ async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
     }
 }
 
-/// Tells of the end of a job that has ended.
+/// Tells of the end of a job that has ended; one that removes a zone ends with it, and has told by then.
 fn tell(cluster: &Cluster, job: &Job) {
     let Some(member) = job.zone.as_ref().and_then(|zone| cluster.member(zone)) else { return };
     let zone = member.name.clone();
     let event = match (job.kind, job.state) {
         (JobKind::Drain, JobState::Done) => Event::Drained { zone },
-        (JobKind::Remove, JobState::Done) => Event::Removed { zone },
         (kind, JobState::Failed) => Event::JobFailed { job: kind.as_str(), zone, reason: job.error.clone().unwrap_or_default() },
         _ => return,
     };
@@ -407,9 +404,12 @@ async fn in_its_hours(cluster: &Cluster, job: &mut Job, stop: &mut Stop, member:
     }
     job.note = "it waits for the hours in which work in the background may be done in the zone".to_owned();
     save(cluster, job).await?;
-    while member.throttle.is_closed(cluster.clock.now()) {
-        keeping(cluster, job, stop, tokio::time::sleep(LOOK_AT_HOURS)).await?;
-    }
+    let hours = async {
+        while member.throttle.is_closed(cluster.clock.now()) {
+            tokio::time::sleep(LOOK_AT_HOURS).await;
+        }
+    };
+    keeping(cluster, job, stop, hours).await?;
     job.note = String::new();
     Ok(())
 }

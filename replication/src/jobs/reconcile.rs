@@ -56,6 +56,8 @@ struct Marker {
     /// Blobs that are in the zone or are to be, and those of them that the metadata know nothing of.
     blobs: u64,
     unknown: u64,
+    /// Those are too many: they are left alone.
+    spare: bool,
 }
 
 impl Marker {
@@ -72,17 +74,19 @@ impl Marker {
         Ok(())
     }
 
-    /// Why what was counted is not to be believed.
-    fn doubt(self, nobody_holds_anything: bool) -> Option<String> {
-        let too_many = |few: u64, all: u64| few > FEW && few.saturating_mul(MOST) > all;
-        let Self { expected, missing, blobs, unknown, .. } = self;
-        if too_many(missing, expected) {
-            let text = "Is it the right place? If it is, and they are lost, drain it and remove it";
-            return Some(format!("{missing} of the {expected} blobs that are to be in the zone are not: nothing was changed. {text}"));
-        }
-        let text = "Is it the right database, and the right place?";
-        (too_many(unknown, blobs) || (nobody_holds_anything && unknown > 0))
-            .then(|| format!("{unknown} of the {blobs} blobs in the zone are known to nobody: nothing was changed. {text}"))
+    /// Why the zone is not to be believed: too much of what is to be there is not.
+    fn doubt(self) -> Option<String> {
+        let Self { expected, missing, .. } = self;
+        let text = "Is it the right place? If it is, and they are lost, drain it and remove it";
+        (missing > FEW && missing.saturating_mul(MOST) > expected)
+            .then(|| format!("{missing} of the {expected} blobs that are to be in the zone are not: nothing was changed. {text}"))
+    }
+
+    /// Whether the metadata are not to be believed: they know nothing of too much. If they are small, they may be new, and of few blobs a quarter is too much.
+    fn knows_too_little(self, nobody_holds_anything: bool) -> bool {
+        let Self { blobs, unknown, .. } = self;
+        let is_much = unknown.saturating_mul(MOST) > blobs && (unknown > FEW || unknown.saturating_mul(4) > blobs);
+        is_much || (nobody_holds_anything && unknown > 0)
     }
 }
 
@@ -98,21 +102,28 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
         // A zone that is not the one it was lacks everything, and that means nothing.
         let zone = member.confirm(&*cluster.ledger, cluster.options.request_timeout).await?;
         let began = Instant::now();
-        let mut work = Work { cluster, member: &member, zone: &zone, since: Timestamp::from_millis(marker.since), saved: Instant::now() };
+        let (since, spare) = (Timestamp::from_millis(marker.since), marker.spare);
+        let mut work = Work { cluster, member: &member, zone: &zone, since, spare, saved: Instant::now() };
         if marker.counted < SHARDS {
             work.count(job, stop, shard(marker.counted), &mut marker).await?;
             marker.counted += 1;
             if marker.counted == SHARDS
-                && let Some(doubt) = marker.doubt(is_empty(cluster).await?)
+                && let Some(doubt) = marker.doubt()
             {
                 return Err(Error::new(ErrorKind::Corrupt, doubt).with_zone(&member.name));
             }
+            marker.spare |= marker.counted == SHARDS && marker.knows_too_little(is_empty(cluster).await?);
         } else if marker.righted < SHARDS {
             // Told with the marker behind it, so that nothing is counted twice.
             for (name, count) in work.put_right(job, stop, shard(marker.righted)).await? {
                 job.count(name, count);
             }
             marker.righted += 1;
+        } else if marker.spare {
+            let Marker { blobs, unknown, .. } = marker;
+            let text = "they were left alone, and all else was put right. Is it the right database, and the right place?";
+            let message = format!("{unknown} of the {blobs} blobs in the zone are known to nobody: {text}");
+            return Err(Error::new(ErrorKind::Corrupt, message).with_zone(&member.name));
         } else {
             return Ok(JobState::Done);
         }
@@ -140,6 +151,8 @@ struct Work<'a> {
     member: &'a Member,
     zone: &'a ZoneId,
     since: Timestamp,
+    /// What nobody knows is left alone.
+    spare: bool,
     saved: Instant,
 }
 
@@ -164,7 +177,8 @@ impl Work<'_> {
         let mut blobs = Vec::new();
         while let Some((digest, found, row)) = keeping(self.cluster, job, stop, both.next()).await?? {
             self.go_on(job).await?;
-            if found.is_some() || row.as_ref().is_some_and(|row| row.desired == Desired::Present) {
+            // What is about to be deleted need not be known any more.
+            if row.as_ref().map_or(found.is_some(), |row| row.desired == Desired::Present) {
                 blobs.push(digest);
                 marker.blobs += 1;
             }
@@ -325,6 +339,10 @@ impl Work<'_> {
             tally(seen, "young", 1);
             return Ok(());
         }
+        if self.spare {
+            tally(seen, "unknown", 1);
+            return Ok(());
+        }
         tracing::warn!(zone = self.member.name, %digest, size = info.size, "nobody knows this blob: it is condemned");
         match cluster.ledger.condemn(digest, Some(Timestamp::default()), self.keep(), std::slice::from_ref(self.zone)).await {
             Ok(()) => tally(seen, "foreign", 1),
@@ -374,6 +392,10 @@ impl Work<'_> {
             // Whoever meant to write it since has told the metadata before.
             let is_as_seen = wanted.iter().any(|(known, touched_at)| *known == digest && *touched_at == row.touched_at);
             if row.desired == Desired::Absent || !is_as_seen || row.touched_at + options.narrow_after > self.since {
+                continue;
+            }
+            if self.spare {
+                tally(seen, "unknown", 1);
                 continue;
             }
             match self.cluster.ledger.condemn(&digest, Some(row.touched_at), self.keep(), &[]).await {

@@ -6,6 +6,7 @@ use registry_core::{Digest, Error, ErrorKind, Result};
 
 use super::{keeping, save, zone_of};
 use crate::cluster::Cluster;
+use crate::events::Event;
 use crate::ledger::{Desired, Job, JobState, ListPlacements, Observed, Placement, ZoneId, ZoneState};
 use crate::member::Member;
 use crate::workers::Stop;
@@ -96,7 +97,10 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
         job.total = Some(job.done);
         save(cluster, job).await?;
         match cluster.ledger.remove_zone(zone).await {
-            Ok(()) => break,
+            Ok(()) => {
+                member.events.tell(&Event::Removed { zone: member.name.clone() });
+                break;
+            }
             // Somebody who had not heard yet has written there.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             Err(error) => return Err(error),

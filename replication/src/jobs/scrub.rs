@@ -93,6 +93,7 @@ async fn scrub(
     if placement.observed != Observed::Present || placement.desired != Desired::Present || placement.leased || is_lately {
         return Ok(());
     }
+    in_its_hours(cluster, job, stop, member).await?;
     let (digest, generation) = (&placement.digest, placement.generation);
     member.be_sure(&*cluster.ledger, cluster.options.request_timeout).await?;
     let found = match keeping(cluster, job, stop, verify::read_alone(cluster, member, digest, 0, Class::Scrub)).await? {

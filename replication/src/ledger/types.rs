@@ -357,6 +357,8 @@ pub struct Task {
     pub progress: Option<Bytes>,
     /// Whether a copy is made in place of one that was found wrong or gone.
     pub repairs: bool,
+    /// Whether what is to be verified is to be there, and was not found wrong before: then it is news if it is wrong or gone.
+    pub is_trusted: bool,
 }
 
 impl Task {
@@ -373,6 +375,7 @@ impl Task {
             attempts: 0,
             progress: None,
             repairs: false,
+            is_trusted: false,
         }
     }
 }
@@ -429,6 +432,8 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
     /// How long that is, by the ledger's clock.
     pub lag: Duration,
+    /// The same of `copies` alone.
+    pub copy_lag: Duration,
     /// Why something failed the last time, and which blob it was.
     pub last_error: Option<(Digest, String)>,
 }
@@ -446,6 +451,7 @@ impl Backlog {
             failing: 0,
             oldest: None,
             lag: Duration::ZERO,
+            copy_lag: Duration::ZERO,
             last_error: None,
         }
     }

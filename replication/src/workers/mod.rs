@@ -249,7 +249,7 @@ async fn watch_backlog(cluster: Arc<Cluster>, mut stop: Stop) {
                     let empty = Backlog::new(id.clone());
                     let backlog = backlogs.iter().find(|backlog| backlog.zone == *id).unwrap_or(&empty);
                     metrics::backlog(&member.name, backlog);
-                    is_late(member, backlog, cluster.options.lag_alert);
+                    is_late(&cluster, member, backlog);
                 }
             }
             Err(error) => tracing::warn!(%error, "the ledger does not tell the backlog"),
@@ -270,14 +270,18 @@ async fn watch_backlog(cluster: Arc<Cluster>, mut stop: Stop) {
     }
 }
 
-/// Tells when a zone begins to be late, and when it is no more.
-fn is_late(member: &Member, backlog: &Backlog, alert: Duration) {
-    let is_late = !alert.is_zero() && backlog.copies > 0 && backlog.lag > alert;
+/// Tells when a zone begins to be late, and when it is no more. One whose hours it is not is as late as it is to be.
+fn is_late(cluster: &Cluster, member: &Member, backlog: &Backlog) {
+    let alert = cluster.options.lag_alert;
+    let is_late = !alert.is_zero() && backlog.copy_lag > alert;
+    if is_late && member.throttle.is_closed(cluster.clock.now()) {
+        return;
+    }
     let zone = || member.name.clone();
     match (member.late.swap(is_late, Ordering::Relaxed), is_late) {
         (false, true) => {
-            tracing::warn!(zone = member.name, lag = ?backlog.lag, copies = backlog.copies, "a zone has been owed copies for long");
-            member.events.tell(&Event::Late { zone: zone(), lag: backlog.lag, copies: backlog.copies });
+            tracing::warn!(zone = member.name, lag = ?backlog.copy_lag, copies = backlog.copies, "a zone has been owed copies for long");
+            member.events.tell(&Event::Late { zone: zone(), lag: backlog.copy_lag, copies: backlog.copies });
         }
         (true, false) => {
             tracing::info!(zone = member.name, "the zone is owed nothing for long any more");

@@ -124,13 +124,17 @@ async fn complete(cluster: &Cluster, member: &Member, task: &Task, outcome: &Out
                 Outcome::Wrong { reason, .. } => {
                     metrics::failure(&member.name, task.kind.as_str(), "corrupt");
                     tracing::error!(zone = member.name, digest = %task.digest, reason, "a copy is damaged");
-                    member.events.tell(&Event::Corrupt { zone: member.name.clone(), digest: task.digest, reason: reason.clone() });
+                    if task.is_trusted {
+                        member.events.tell(&Event::Corrupt { zone: member.name.clone(), digest: task.digest, reason: reason.clone() });
+                    }
                     member.wake.notify_one();
                 }
                 Outcome::Missing => {
                     metrics::failure(&member.name, task.kind.as_str(), "missing");
-                    tracing::error!(zone = member.name, digest = %task.digest, "a copy is gone");
-                    member.events.tell(&Event::Missing { zone: member.name.clone(), digest: task.digest });
+                    if task.is_trusted {
+                        tracing::error!(zone = member.name, digest = %task.digest, "a copy is gone");
+                        member.events.tell(&Event::Missing { zone: member.name.clone(), digest: task.digest });
+                    }
                     member.wake.notify_one();
                 }
                 Outcome::Spared { reason, .. } => {

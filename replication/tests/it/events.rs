@@ -6,7 +6,7 @@ use std::time::Duration;
 use registry_core::MetadataStore;
 use registry_core::blob::once;
 use registry_core::memory::MemoryMetadataStore;
-use registry_core::testing::FaultPlan;
+use registry_core::testing::{FaultPlan, Op};
 use registry_core::{BlobStoreExt as _, Registry, VerifyReads};
 use replication::{Event, EventSink, Options, PlacementPolicy, ReplicatedStore};
 
@@ -84,6 +84,48 @@ async fn copies_and_their_faults_are_told_once() {
     assert_eq!(store.read_all(&digest).await.unwrap(), content);
     settle().await;
     assert_eq!(heard.kinds(), kinds(&[("missing", "near"), ("repaired", "near")]));
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_copy_that_is_wrong_is_told_of_once_however_often_it_is_looked_at() {
+    let world = World::new(1);
+    let mut options = quick();
+    options.max_backoff = Duration::from_secs(1);
+    let (store, registry, heard) = site(&world, options).await;
+    let workers = store.start();
+    let (digest, content) = blob(3, 1000);
+    registry.push_blob(&"team/app".parse().unwrap(), &digest, None, once(content.clone())).await.unwrap();
+    world.media[0].overwrite_unchecked(&digest, content.slice(..999));
+    let reads = world.zones[0].calls(Op::Read);
+    store.read_all(&digest).await.unwrap_err();
+    settle().await;
+    assert!(world.zones[0].calls(Op::Read) > reads + 10, "it is looked at again and again");
+    assert_eq!(heard.kinds(), kinds(&[("corrupt", "near")]));
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_was_there_and_is_not_wanted_is_not_told_to_be_missing() {
+    let world = World::new(3);
+    let (store, registry, heard) = site(&world, quick()).await;
+    world.zones[1].set_plan(FaultPlan::down());
+    world.zones[2].set_plan(FaultPlan::down());
+    let workers = store.start();
+    let (digest, content) = blob(4, 1000);
+    registry.push_blob(&"team/app".parse().unwrap(), &digest, None, once(content)).await.unwrap();
+    world.clock.advance(Duration::from_secs(3600));
+    store.drain("middle").await.unwrap();
+    world.zones[1].heal();
+    settle().await;
+    let told = heard.kinds();
+    assert!(!told.iter().any(|(kind, _)| *kind == "missing"), "{told:?}");
+    // It comes back, and a copy of it is made for the first time, at the second attempt.
+    store.uncordon("middle").await.unwrap();
+    world.zones[2].heal();
+    settle().await;
+    let told = heard.kinds();
+    assert!(told.contains(&("replicated", "middle".to_owned())) && !told.iter().any(|(kind, _)| *kind == "repaired"), "{told:?}");
     workers.stop().await;
 }
 

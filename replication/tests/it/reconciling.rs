@@ -205,13 +205,52 @@ async fn metadata_that_know_nothing_are_not_believed() {
             let job = reconcile(&store, zone).await;
             assert_eq!(job.state, "failed", "{:?}", job.counts);
             let error = job.error.unwrap();
-            assert!(error.contains("300 of the 300 blobs in the zone are known to nobody: nothing was changed"), "{error}");
+            assert!(error.contains("300 of the 300 blobs in the zone are known to nobody: they were left alone"), "{error}");
         }
         site.days_pass();
         store.work_once().await.unwrap();
         for (digest, _) in &blobs {
             assert_eq!(site.world.holders(digest).await, [0, 1, 2]);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_to_be_deleted_need_not_be_known_any_more() {
+    let (site, blobs) = Site::with_blobs(100).await;
+    let (_registry, store) = site.process().await;
+    // As after a garbage collection that has found much.
+    for number in 0..50 {
+        let (digest, content) = blob(8_000 + number, 70);
+        store.put_bytes(&digest, content).await.unwrap();
+        site.world.ledger.condemn(&digest, None, Duration::from_secs(7 * 24 * 3600), &[]).await.unwrap();
+    }
+    site.world.medium(0).delete(&blobs[0].0).await.unwrap();
+    let job = reconcile(&store, "near").await;
+    assert_eq!((job.state, job.error, job.counts["missing"]), ("done", None, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_know_too_little_of_few_blobs_are_not_believed_and_all_else_is_put_right() {
+    let (site, blobs) = Site::with_blobs(12).await;
+    let (_registry, store) = site.process().await;
+    let unknown: Vec<_> = (0..9).map(|number| blob(8_100 + number, 70)).collect();
+    for (digest, content) in &unknown {
+        site.world.medium(0).put_bytes(digest, content.clone()).await.unwrap();
+    }
+    site.world.medium(0).delete(&blobs[0].0).await.unwrap();
+    site.days_pass();
+    let job = reconcile(&store, "near").await;
+    let error = job.error.unwrap();
+    assert!(
+        error.contains("9 of the 21 blobs in the zone are known to nobody: they were left alone, and all else was put right"),
+        "{error}"
+    );
+    assert_eq!(job.counts, counts(&[("blobs", 21), ("missing", 1), ("unknown", 9)]));
+    site.days_pass();
+    store.work_once().await.unwrap();
+    for (digest, _) in unknown.iter().chain(&blobs) {
+        assert!(site.world.holders(digest).await.contains(&0));
     }
 }
 

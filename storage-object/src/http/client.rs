@@ -1,8 +1,8 @@
 //! [`Http`]: requests that may take as long as they move.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use object_store::client::{HttpRequest, HttpRequestBody};
 use tokio::time::{Instant, Sleep};
 
+use super::certificate;
 use super::no_answer::NoAnswer;
 use super::resume::Chunks;
 
@@ -67,6 +68,8 @@ pub fn jittered(pause: Duration) -> Duration {
 pub struct Http {
     client: reqwest::Client,
     idle: Duration,
+    /// The certificate of the service that answered last, in DER.
+    certificate: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 /// When a body was last taken from.
@@ -211,13 +214,20 @@ pub async fn short_body(mut body: HttpBody) -> Bytes {
 
 impl Http {
     pub(crate) fn new(client: reqwest::Client, idle: Duration) -> Self {
-        Self { client, idle }
+        Self { client, idle, certificate: Arc::default() }
     }
 
     /// The same, but nothing may move for longer: of what a service takes its time for.
     #[must_use]
     pub fn with_idle_timeout_of_at_least(&self, idle: Duration) -> Self {
-        Self { client: self.client.clone(), idle: self.idle.max(idle) }
+        Self { idle: self.idle.max(idle), ..self.clone() }
+    }
+
+    /// Whether the certificate of the service that answered last is valid for another week at least: [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput),
+    /// and until when it is, if not. `None` if no service has shown one.
+    pub fn try_certificate(&self) -> Option<registry_core::Result<()>> {
+        let certificate = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        certificate.as_ref().map(|der| certificate::check(der, chrono::Utc::now()))
     }
 
     /// Sends a request, once. The answer's body is yet to be read. Dropping the future, or the answer, closes the connection if it is not at its end; what the service
@@ -244,6 +254,12 @@ impl Http {
             }
         };
         let answer: http::Response<reqwest::Body> = answer.into();
+        if let Some(shown) = answer.extensions().get::<reqwest::tls::TlsInfo>().and_then(|tls| tls.peer_certificate()) {
+            let mut certificate = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+            if certificate.as_deref() != Some(shown) {
+                *certificate = Some(shown.to_owned());
+            }
+        }
         Ok(answer.map(|body| HttpBody { body, idle: self.idle, waiting: None }))
     }
 }

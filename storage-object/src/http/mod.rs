@@ -4,6 +4,7 @@
 //! how long a request may take in all, only to how long nothing happens. (`object_store`'s own client has a limit for all of a request, or, without one, none for
 //! a body that is not taken in.) Whom the other side leaves alone says so by [`NoAnswer`].
 
+mod certificate;
 mod client;
 mod clock;
 mod no_answer;

@@ -83,6 +83,7 @@ impl HttpSettings {
             .redirect(reqwest::redirect::Policy::none())
             // Of HTTP/2 all requests would share one connection and its window: a few slow readers would stop everybody.
             .http1_only()
+            .tls_info(true)
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(64)

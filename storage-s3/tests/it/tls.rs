@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rcgen::date_time_ymd;
-use registry_core::{BlobStoreExt as _, ErrorKind};
+use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
 use storage_s3::Secret;
 
 use crate::blobs_support::content;
@@ -80,6 +80,30 @@ async fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
     place.config.endpoint = Some(url.replace("http://", "https://"));
     let expected = "GET /registry: https://127.0.0.1:PORT: there is no TLS (";
     assert!(said(&place).await.starts_with(expected), "{}", said(&place).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ends_soon_is_told_of_by_the_probe() {
+    let Some(mut place) = service::seaweedfs() else { return };
+    let url = place.config.endpoint.clone().unwrap();
+    let step = async |place: &Place| {
+        let steps = place.open().await.probe().await.steps;
+        steps.into_iter().find(|step| step.name == "certificate").map(|step| step.outcome.map_err(|error| error.to_string()))
+    };
+    assert_eq!(step(&place).await, None, "there is no TLS");
+    let ca = ca();
+    let (_file, ca_file) = file(&ca);
+    place.config.ca_file = ca_file;
+    for (days, expected) in [(30, None), (3, Some("the service's certificate ends in 2 days, on 2"))] {
+        let mut certificate = certificate("localhost");
+        certificate.not_after = (std::time::SystemTime::now() + Duration::from_secs(days * 24 * 3600)).into();
+        place.config.endpoint = Some(tls_before(&url, &ca, certificate).await);
+        let told = step(&place).await.expect("it is looked at").err();
+        assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+        if let (Some(told), Some(expected)) = (told, expected) {
+            assert!(told.contains(expected) && told.ends_with("UTC: renew it, or all requests fail from then on"), "{told}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

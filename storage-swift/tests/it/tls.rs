@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::date_time_ymd;
-use registry_core::{BlobStoreExt as _, ErrorKind};
+use registry_core::{BlobStore as _, BlobStoreExt as _, ErrorKind};
 use storage_swift::{Secret, SwiftConfig};
 
 use crate::blobs_support::content;
@@ -89,6 +89,25 @@ async fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
     let no_tls = auth_url.replace("http://", "https://");
     let expected = "https://127.0.0.1:PORT/v3: there is no TLS (tls handshake eof); if host and port are right, auth_url begins with http:// instead of https://";
     assert_eq!(said(&at(&config, &no_tls, &storage_url)).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ends_soon_is_told_of_by_the_probe() {
+    let Some((config, auth_url, storage_url)) = plain().await else { return };
+    let ca = ca();
+    let (_file, ca_file) = file(&ca);
+    let mut told = Vec::new();
+    for days in [30, 3] {
+        let mut certificate = certificate("localhost");
+        certificate.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(days * 24 * 3600)).into();
+        let mut config = at(&config, &auth_url, &tls_before(&storage_url, &ca, certificate).await);
+        config.ca_file.clone_from(&ca_file);
+        let steps = open(&config).await.probe().await.steps;
+        told.push(steps.into_iter().find(|step| step.name == "certificate").unwrap().outcome.map_err(|error| error.to_string()));
+    }
+    assert_eq!(told[0], Ok(()));
+    let soon = told[1].as_ref().unwrap_err();
+    assert!(soon.contains("the service's certificate ends in 2 days, on 2"), "{soon}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,7 @@ const TAIL: &[Key] = &[
         name: "background_hours",
         kind: Kind::Text,
         default: "always",
-        help: "When copies into it and from it, comparisons and scrubs may be begun, in UTC, such as \"22:00-06:00 12:00-13:00\".",
+        help: "When copies into it and from it, comparisons and scrubs may be begun, in UTC, such as \"22:00-06:00 12:00-13:00\". Outside of them, copies that a policy's min_copies asks for are waited for in vain.",
     },
 ];
 

@@ -69,7 +69,10 @@ impl Query for BacklogOf {
             let count = row.unsigned(2)?;
             let mut waits_since = row.opt_int(5)?.map(Timestamp::from_millis);
             match row.int(1)? {
-                0 => (backlog.copies, backlog.copy_bytes) = (count, row.unsigned(3)?),
+                0 => {
+                    (backlog.copies, backlog.copy_bytes) = (count, row.unsigned(3)?);
+                    backlog.copy_lag = waits_since.map_or(Duration::ZERO, |since| now.since(since));
+                }
                 1 => backlog.suspects = count,
                 2 => backlog.deletes = count,
                 _ => (backlog.sourceless, waits_since) = (count, None),

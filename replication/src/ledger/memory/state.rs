@@ -203,6 +203,8 @@ impl State {
                     (Desired::Present, Observed::Suspect | Observed::Damaged) => backlog.suspects += 1,
                     (Desired::Present, _) if blob.has_source(zone, None) => {
                         backlog.copies += 1;
+                        let waited = waits_since.map_or(Duration::ZERO, |since| now.since(since));
+                        backlog.copy_lag = backlog.copy_lag.max(waited);
                         backlog.copy_bytes += blob.size.unwrap_or(0);
                     }
                     (Desired::Present, _) => {

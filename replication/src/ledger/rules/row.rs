@@ -9,6 +9,9 @@ use crate::ledger::{Desired, Observed, Placement, ZoneId};
 /// How much of an error's text is kept, in bytes: what a store answers can be of any length.
 const LONGEST_ERROR: usize = 2000;
 
+/// What is noted of a copy that should have been there, and of every failure to make it again.
+pub(super) const GONE: &str = "it was not there";
+
 /// What is kept of a text that may be of any length.
 pub(super) fn short(text: &str) -> String {
     let mut end = text.len().min(LONGEST_ERROR);
@@ -152,6 +155,10 @@ impl Row {
         self.desired = Desired::Present;
         self.generation = generation;
         self.keep_until = Timestamp::default();
+        if self.is_known_to_be_gone() {
+            // It was not to be there.
+            self.last_error = None;
+        }
         self.since = None;
         self.attempts = 0;
         self.reschedule(now, now);
@@ -184,8 +191,17 @@ impl Row {
 
     pub(super) fn failed(&mut self, error: &str, now: Timestamp) {
         self.attempts = self.attempts.saturating_add(1);
-        self.note(error);
+        if self.is_known_to_be_gone() {
+            self.note(&format!("{GONE}; {error}"));
+        } else {
+            self.note(error);
+        }
         self.failed_at = now;
+    }
+
+    /// Whether a copy that should have been there was not, since it was wanted.
+    pub(super) fn is_known_to_be_gone(&self) -> bool {
+        self.last_error.as_ref().is_some_and(|error| error.starts_with(GONE))
     }
 
     pub(super) fn note(&mut self, error: &str) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 
+use super::row::GONE;
 use super::{Blob, Lease, Row};
 use crate::ledger::{Claim, Desired, Observed, Outcome, Task, TaskKind};
 
@@ -81,7 +82,8 @@ impl Blob {
             row.due_at = (!row.is_settled()).then_some(now + pause);
             return None;
         };
-        let was_lost = row.observed == Observed::Quarantined || (row.observed == Observed::Absent && row.last_error.is_some());
+        let was_lost = row.observed == Observed::Quarantined || (row.observed == Observed::Absent && row.is_known_to_be_gone());
+        let is_trusted = row.desired == Desired::Present && row.observed != Observed::Damaged;
         let lease = row.lend(kind, claim.lease, now);
         let mut task = Task::new(self.digest, claim.zone.clone(), kind, row.generation, lease.id);
         task.size = self.size;
@@ -89,6 +91,7 @@ impl Blob {
         task.attempts = row.attempts;
         task.progress.clone_from(&row.progress);
         task.repairs = kind == TaskKind::Copy && was_lost;
+        task.is_trusted = kind == TaskKind::Verify && is_trusted;
         Some(task)
     }
 
@@ -155,7 +158,7 @@ impl Blob {
             Outcome::Missing => {
                 row.observed = Observed::Absent;
                 row.verified_at = None;
-                row.note("it was not there");
+                row.note(GONE);
                 row.reschedule(now, now);
             }
             Outcome::Spared { reason, look_again } => {
