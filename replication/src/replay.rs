@@ -230,3 +230,67 @@ impl Stream for Attempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use registry_core::ErrorKind;
+    use registry_core::memory::MemoryBlobStore;
+
+    use super::*;
+    use crate::bandwidth::Bandwidth;
+    use crate::events::Events;
+    use crate::zone::Zone;
+
+    fn content() -> Replay {
+        let chunks = [&b"one"[..], b"two", b"three"].map(|chunk| Ok(Bytes::from_static(chunk)));
+        Replay::new(Box::pin(futures_util::stream::iter(chunks)), 1000)
+    }
+
+    fn member(bandwidth: Bandwidth) -> Arc<Member> {
+        let zone = Zone::new("a", Arc::new(MemoryBlobStore::default())).with_bandwidth(bandwidth);
+        Arc::new(Member::new(zone, Events::default()))
+    }
+
+    fn options() -> Options {
+        let mut options = Options::default();
+        options.stall_timeout = Duration::from_secs(10);
+        options
+    }
+
+    /// Takes all of it, with a pause after the first chunk.
+    async fn take(mut content: ByteStream, pause: Duration) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        while let Some(chunk) = content.next().await {
+            all.extend(chunk?);
+            if all.len() == 3 {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Ok(all)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_zone_does_not_inherit_the_stall_of_the_one_before() {
+        let (content, member, options) = (content(), member(Bandwidth::default()), options());
+        let stands_still = take(content.attempt(&member, Class::Client), Duration::from_secs(3600));
+        let error = content.watch(&options, "a", stands_still).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        let slow = take(content.attempt(&member, Class::Client), Duration::from_secs(5));
+        assert_eq!(content.watch(&options, "b", slow).await.unwrap(), b"onetwothree");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_back_is_no_stall_and_a_zone_that_stands_still_afterwards_is_one() {
+        let (member, options) = (member(Bandwidth::default().with_write(1).with_background(0.1)), options());
+        let content_of_a_minute = content();
+        let start = Instant::now();
+        let all = take(content_of_a_minute.attempt(&member, Class::Copy), Duration::ZERO);
+        assert_eq!(content_of_a_minute.watch(&options, "a", all).await.unwrap(), b"onetwothree");
+        assert!(start.elapsed() > Duration::from_secs(90), "eleven bytes at a tenth of a byte a second: {:?}", start.elapsed());
+        let content = content();
+        let stands_still = take(content.attempt(&member, Class::Client), Duration::from_secs(3600));
+        assert_eq!(content.watch(&options, "a", stands_still).await.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+}

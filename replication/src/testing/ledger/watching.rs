@@ -78,6 +78,7 @@ pub(super) async fn the_backlog_tells_how_long_it_waits(f: Fixture) {
     f.pass(MINUTE);
     let backlog = f.backlog("b").await.expect("a backlog");
     assert_eq!((backlog.oldest, backlog.lag), (Some(begun), HOUR + MINUTE), "what nobody can do does not wait");
+    assert_eq!(backlog.copy_lag, HOUR + MINUTE);
     let task = f.ledger.claim(&claim("b", &["a"], 1)).await.expect("claim").remove(0);
     assert_eq!(task.digest, old);
     f.complete(&task, Outcome::Copied(SIZE)).await;
@@ -98,6 +99,7 @@ pub(super) async fn a_copy_in_the_trash_is_not_late(f: Fixture) {
     f.pass(TRASH / 2 + MINUTE);
     let backlog = f.backlog("a").await.expect("a backlog");
     assert_eq!((backlog.deletes, backlog.oldest, backlog.lag), (1, Some(f.now() - MINUTE), MINUTE));
+    assert_eq!(backlog.copy_lag, Duration::ZERO, "it is no copy");
 }
 
 pub(super) async fn the_backlog_tells_the_last_error(f: Fixture) {

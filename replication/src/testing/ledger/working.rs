@@ -164,6 +164,7 @@ pub(super) async fn a_verified_suspect_is_trusted_again(f: Fixture) {
     f.pass(MINUTE);
     f.suspect(&digest, "a").await;
     let task = f.claim_one(&digest, "a", TaskKind::Verify).await;
+    assert!(task.is_trusted, "{task:?}");
     f.pass(MINUTE);
     assert_eq!(f.complete(&task, Outcome::Verified(SIZE)).await, MINUTE);
     let row = f.row(&digest, "a").await;
@@ -204,6 +205,7 @@ pub(super) async fn a_wrong_copy_that_is_the_last_is_kept(f: Fixture) {
     f.suspect(&digest, "a").await;
     for attempts in 1..3 {
         let task = f.claim_one(&digest, "a", TaskKind::Verify).await;
+        assert_eq!(task.is_trusted, attempts == 1, "{task:?}");
         f.complete(&task, wrong()).await;
         let row = f.row(&digest, "a").await;
         assert!(row.observed == Observed::Damaged && row.is_proven_bad() && !row.is_source(), "{row:?}");
