@@ -65,6 +65,19 @@ async fn events_are_appended_to_a_file_as_cloudevents() {
     assert!(!output.status.success() && errors.contains("cannot write events to /nowhere/at/all"), "{errors}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_events_stops_nothing_and_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = ["--replication-events", "/dev/full"];
+    let mut server = Server::start(&dir.path().join("data"), &[&QUICK[..], &more].concat());
+    for number in 0..20 {
+        push_image(&server.client(), "team/app", &format!("v{number}"), &[number; 100]).await;
+    }
+    eventually("all is copied", || blobs(&dir.path().join("data/remote")).len() == 41);
+    eventually("that is logged", || server.log().contains("could not write events"));
+    server.stop();
+}
+
 /// Each metric with the labels that it has.
 fn counted(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut metrics = BTreeMap::<_, BTreeSet<_>>::new();
