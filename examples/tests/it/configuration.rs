@@ -286,8 +286,8 @@ fn zones_preferences_and_policies_that_make_no_sense_are_named_with_where_they_s
         (two.replace("\"b\"", "\"b\"\nconcurrency = 0"), "registry.toml:5: zone.concurrency: \"0\" is not a whole number above 0"),
         (two.replace("\"b\"", "\"b\"\nwrite_limit = \"fast\""), "registry.toml:5: zone.write_limit: \"fast\" is not a number with B, KiB"),
         (
-            two.replace("\"b\"", "\"b\"\nbackground_limit = \"50%\""),
-            "registry.toml:5: zone.background_limit: \"50%\" is not a number above",
+            two.replace("\"b\"", "\"b\"\nbackground_share = \"50%\""),
+            "registry.toml:5: zone.background_share: \"50%\" is not a number above",
         ),
         (
             two.replace("\"b\"", "\"b\"\nbackground_hours = \"22:00\""),

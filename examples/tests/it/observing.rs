@@ -165,7 +165,7 @@ async fn the_dashboard_asks_for_what_is_counted_and_leaves_nothing_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_keep_to_a_zones_limit_and_pulls_do_not_wait_for_them() {
     let dir = tempfile::tempdir().unwrap();
-    let zones = "[[zone]]\nname = \"local\"\n[[zone]]\nname = \"remote\"\nwrite_limit = \"1MiB\"\nbackground_limit = \"0.5\"\n";
+    let zones = "[[zone]]\nname = \"local\"\n[[zone]]\nname = \"remote\"\nwrite_limit = \"1MiB\"\nbackground_share = \"0.5\"\n";
     let config = dir.path().join("registry.toml");
     std::fs::write(&config, format!("storage_preference = [\"local\"]\n{zones}")).unwrap();
     let server = Server::start(&dir.path().join("data"), &[&QUICK[..], &["--config", config.to_str().unwrap()]].concat());

@@ -64,6 +64,11 @@ impl World {
         Self { zones: media.iter().map(zone).collect(), media, ledger: Arc::new(ledger), clock }
     }
 
+    /// The first zone is the closest, and so on.
+    fn in_their_order(&self) -> Closest {
+        Closest::Preference(NAMES[..self.zones.len()].iter().map(ToString::to_string).collect())
+    }
+
     fn builder(&self, options: Options) -> ReplicatedStoreBuilder {
         let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options).clock(Arc::<Time>::clone(&self.clock));
         NAMES.iter().zip(&self.zones).fold(builder, |builder, (name, zone)| builder.zone(Zone::new(*name, Arc::new(zone.clone()))))
@@ -87,8 +92,7 @@ impl World {
 
     /// The same with a policy.
     pub(crate) async fn with_policy(&self, options: Options, policy: PlacementPolicy) -> ReplicatedStore {
-        let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
-        self.builder(options).closest(Closest::Preference(preference)).policy(policy).build().await.unwrap()
+        self.builder(options).closest(self.in_their_order()).policy(policy).build().await.unwrap()
     }
 
     /// The same, that knows which repositories hold what.
@@ -98,20 +102,18 @@ impl World {
         policy: PlacementPolicy,
         metadata: Arc<dyn MetadataStore>,
     ) -> ReplicatedStore {
-        let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
-        self.builder(options).closest(Closest::Preference(preference)).policy(policy).metadata(metadata).build().await.unwrap()
+        self.builder(options).closest(self.in_their_order()).policy(policy).metadata(metadata).build().await.unwrap()
     }
 
     /// The same, that keeps to limits in one zone.
     pub(crate) async fn limited(&self, options: Options, limited: usize, bandwidth: replication::Bandwidth) -> ReplicatedStore {
-        let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
         let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options).clock(Arc::<Time>::clone(&self.clock));
         let zone = |number: usize| {
             let zone = Zone::new(NAMES[number], Arc::new(self.zones[number].clone()));
             if number == limited { zone.with_bandwidth(bandwidth.clone()) } else { zone }
         };
         let builder = (0..self.zones.len()).map(zone).fold(builder, ReplicatedStoreBuilder::zone);
-        builder.closest(Closest::Preference(preference)).build().await.unwrap()
+        builder.closest(self.in_their_order()).build().await.unwrap()
     }
 
     /// The same, that tells of events.
@@ -122,8 +124,7 @@ impl World {
         metadata: Arc<dyn MetadataStore>,
         sink: Arc<dyn replication::EventSink>,
     ) -> ReplicatedStore {
-        let preference = NAMES[..self.zones.len()].iter().map(ToString::to_string).collect();
-        let builder = self.builder(options).closest(Closest::Preference(preference)).policy(policy).metadata(metadata);
+        let builder = self.builder(options).closest(self.in_their_order()).policy(policy).metadata(metadata);
         builder.events(sink).build().await.unwrap()
     }
 

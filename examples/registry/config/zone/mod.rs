@@ -61,7 +61,7 @@ const TAIL: &[Key] = &[
         help: "How much one server writes into it in a second, pushes and copies together. 0: no limit.",
     },
     Key {
-        name: "background_limit",
+        name: "background_share",
         kind: Kind::Text,
         default: "0.5",
         help: "Which share of both limits work in the background may take, above 0 and up to 1. Copies go before scrubs.",
@@ -199,7 +199,7 @@ fn bandwidth(keys: &Keys) -> Result<Bandwidth, ConfigError> {
     let limit = |name| Ok(Some(keys.read(name, SIZE_HINT, parse_size)?).filter(|bytes| *bytes > 0));
     let mut bandwidth = Bandwidth::default();
     (bandwidth.read, bandwidth.write) = (limit("read_limit")?, limit("write_limit")?);
-    bandwidth.background = keys.read("background_limit", "a number above 0 and up to 1, such as 0.25", |text| {
+    bandwidth.background = keys.read("background_share", "a number above 0 and up to 1, such as 0.25", |text| {
         text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)
     })?;
     bandwidth.hours = keys.read("background_hours", "always, or hours of the day, such as \"22:00-06:00\", divided by spaces", |text| {
