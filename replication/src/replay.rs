@@ -254,9 +254,7 @@ mod tests {
     }
 
     fn options() -> Options {
-        let mut options = Options::default();
-        options.stall_timeout = Duration::from_secs(10);
-        options
+        Options { stall_timeout: Duration::from_secs(10), ..Options::default() }
     }
 
     /// Takes all of it, with a pause after the first chunk.
