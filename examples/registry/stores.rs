@@ -19,6 +19,15 @@ pub(crate) enum Purpose {
     Try,
     /// To look at what is there, or to change it: nothing is made.
     Use,
+    /// To add zones to a registry that is there: those that are new are made.
+    Add,
+}
+
+impl Purpose {
+    /// Whether there has to be a registry.
+    fn needs_one(self) -> bool {
+        matches!(self, Self::Use | Self::Add)
+    }
 }
 
 /// The stores.
@@ -34,7 +43,7 @@ pub(crate) struct Stores {
 impl Stores {
     /// Opens them, and makes sure that the zones are those they were.
     pub(crate) async fn open(config: &Config, purpose: Purpose) -> Result<Self, Failure> {
-        if purpose == Purpose::Use && !config.data.is_dir() {
+        if purpose.needs_one() && !config.data.is_dir() {
             return Err(Failure::new(format!("there is no registry in {}", config.data.display()))
                 .hint("name its data directory with --data DIR or its configuration with --config FILE"));
         }
@@ -85,7 +94,7 @@ async fn open_metadata(config: &Config, purpose: Purpose) -> Result<SqlMetadataS
     };
     match &config.database {
         Database::Sqlite(path) => {
-            if purpose == Purpose::Use && !path.is_file() {
+            if purpose.needs_one() && !path.is_file() {
                 return Err(Failure::new(format!("there is no database in {}", path.display()))
                     .hint("name its data directory with --data DIR or its configuration with --config FILE"));
             }

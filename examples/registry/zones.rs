@@ -47,7 +47,7 @@ pub(crate) async fn open(
         && (served.is_empty() || !plain.is_empty())
     {
         let known = plain.contains_key(&zone.name);
-        let may_make = purpose != Purpose::Use && !config.read_only && !known;
+        let may_make = matches!(purpose, Purpose::Serve | Purpose::Try) && !config.read_only && !known;
         let store = open_plain(config, zone, may_make, known).await?;
         identity::confirm(&config.data, zone, &*store, !config.read_only).await?;
         return Ok((store, None));
@@ -58,7 +58,7 @@ pub(crate) async fn open(
         Purpose::Serve => open_several(config, purpose, metadata, ledger, served, plain).await,
         // The real ledger is to know nothing of zones that are not served from yet.
         Purpose::Try => open_several(config, purpose, metadata, Arc::new(MemoryLedger::default()), served, plain).await,
-        Purpose::Use => {
+        Purpose::Use | Purpose::Add => {
             let names = names(plain.keys());
             Err(Failure::new(format!(
                 "the data directory {} is served from with one zone, {names}, and not with several yet",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use registry_core::metadata::{
-    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
-    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, ManifestUse, MountBlob, NewUpload, Observation, OpenUpload, Page,
+    PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession, UsedManifest,
 };
 use registry_core::{Digest, Error, ErrorKind, MetadataStore, Reference, RepositoryName, Result, Tag};
 
@@ -173,6 +173,17 @@ impl MetadataStore for SqlMetadataStore {
 
     async fn referrers(&self, query: &ReferrersQuery) -> Result<Vec<Referrer>> {
         self.database.read(sql::ReferrersOf(query.clone())).await
+    }
+
+    async fn note_uses(&self, uses: &[(RepositoryName, Digest)]) -> Result<()> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        self.database.write(sql::NoteUses(uses.to_vec())).await
+    }
+
+    async fn manifests_by_use(&self, after: Option<&ManifestUse>, limit: u32) -> Result<Vec<UsedManifest>> {
+        self.database.read(sql::ManifestsByUse { after: after.cloned(), limit }).await
     }
 
     async fn expire_links(&self, sweep: &Sweep) -> Result<SweepPage<(RepositoryName, Digest)>> {

@@ -1,5 +1,6 @@
 //! [`Bandwidth`]: how much may go to and from a zone, and when work in the background may be done there.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const DAY: u16 = 24 * 60;
 /// What one process may send to a zone and read from it.
 ///
 /// The limits hold for everything that passes through the process: pushes, pulls, and work in the background, which gets a share of them at most; within
-/// that, new copies and repairs go before scrubs. What a client is sent to the storage itself for does not pass through the process; what a
+/// that, copies of what is pushed and repairs go before copies of what was there before, to a new zone for example, and those before scrubs. What a client is sent to the storage itself for does not pass through the process; what a
 /// store does within itself is not counted, such as reading a staged upload again when its service cannot join it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -94,8 +95,10 @@ impl Hours {
 pub(crate) enum Class {
     /// A client waits for them.
     Client,
-    /// Copies and repairs, and what is read to be sure of them.
+    /// Copies of what is pushed and repairs, and what is read to be sure of them.
     Copy,
+    /// Copies of what was pushed long ago, to where it is to be now.
+    Fill,
     /// Scrubs.
     Scrub,
 }
@@ -135,23 +138,32 @@ struct State {
     free: Instant,
     /// Before that, nothing more of the background's may be let pass.
     background_free: Instant,
-    /// How many copies wait.
-    copies: usize,
+    /// How many of each class of the background's wait.
+    waiting: BTreeMap<Class, usize>,
 }
 
-/// A copy that waits, for as long as it does.
-struct Waiting<'a>(&'a Lane);
+/// Bytes of the background's that wait, for as long as they do.
+struct Waiting<'a>(&'a Lane, Class);
+
+impl<'a> Waiting<'a> {
+    fn new(lane: &'a Lane, class: Class) -> Self {
+        *lane.lock().waiting.entry(class).or_default() += 1;
+        Self(lane, class)
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.lock().copies -= 1;
+        if let Some(waiting) = self.0.lock().waiting.get_mut(&self.1) {
+            *waiting -= 1;
+        }
     }
 }
 
 impl Lane {
     fn new(limit: Option<u64>, share: f64) -> Self {
         let now = Instant::now();
-        let state = Mutex::new(State { free: now, background_free: now, copies: 0 });
+        let state = Mutex::new(State { free: now, background_free: now, waiting: BTreeMap::new() });
         Self { limit: limit.map(|limit| limit.max(1)), share, state }
     }
 
@@ -177,16 +189,13 @@ impl Lane {
 
     /// The same of bytes that take so long at the limit.
     async fn pass_slice(&self, class: Class, takes: Duration) {
-        let waiting = (class == Class::Copy).then(|| {
-            self.lock().copies += 1;
-            Waiting(self)
-        });
+        let waiting = (class > Class::Client).then(|| Waiting::new(self, class));
         let start = loop {
             let again_at = {
                 let mut state = self.lock();
                 let now = Instant::now();
                 let earliest = now.checked_sub(BURST).unwrap_or(now);
-                if class == Class::Scrub && state.copies > 0 {
+                if state.waiting.range(..class).any(|(_, waiting)| *waiting > 0) {
                     now + SLICE
                 } else if class > Class::Client && state.background_free > now {
                     // Nothing is taken before its time: what is left meanwhile is the clients'.
@@ -252,14 +261,16 @@ mod tests {
         let all = client + copy + scrub;
         assert!((0.97..1.03).contains(&all), "{client} {copy} {scrub}");
         assert!((0.2..0.26).contains(&copy) && scrub < 0.05 && client > 0.7, "{client} {copy} {scrub}");
-        let (copy, scrub) = tokio::join!(work(Class::Copy), async { lane.pass(Class::Scrub, 1).await });
-        assert!((0.2..0.26).contains(&copy), "{copy} {scrub:?}");
+        let (fill, scrub) = tokio::join!(work(Class::Fill), work(Class::Scrub));
+        assert!((0.2..0.26).contains(&fill) && scrub < 0.05, "{fill} {scrub}");
+        let (copy, fill) = tokio::join!(work(Class::Copy), work(Class::Fill));
+        assert!((0.2..0.26).contains(&copy) && fill < 0.05, "{copy} {fill}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_goes_away_holds_nobody_up() {
         let lane = Lane::new(Some(1000), 1.0);
-        for class in [Class::Copy, Class::Scrub, Class::Client] {
+        for class in [Class::Copy, Class::Fill, Class::Scrub, Class::Client] {
             let gone = tokio::time::timeout(Duration::from_millis(300), lane.pass(class, 100_000)).await;
             assert!(gone.is_err());
         }

@@ -156,9 +156,9 @@ impl Cluster {
         union
     }
 
-    /// Where a blob may be that was written into this zone on behalf of one knows not whom: where every policy wants its blobs that wants them here.
-    pub(crate) fn common(&self, zone: &str) -> Vec<ZoneId> {
-        let rules: Vec<_> = self.policy.all_rules().filter(|rule| rule.zones.contains(zone)).collect();
+    /// Where a blob may be that was written on behalf of one knows not whom, perhaps under a policy that there is no more: where every rule wants its blobs.
+    pub(crate) fn common(&self) -> Vec<ZoneId> {
+        let rules: Vec<_> = self.policy.all_rules().collect();
         let Some((first, others)) = rules.split_first() else { return Vec::new() };
         let is_in_all = |member: &&Arc<Member>| others.iter().all(|rule| rule.zones.contains(&member.name));
         self.wanted(first).filter(is_in_all).filter_map(|member| member.id().cloned()).collect()

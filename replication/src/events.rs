@@ -79,6 +79,11 @@ pub enum Event {
         /// The zone.
         zone: String,
     },
+    /// A new zone has all that is to be there.
+    Filled {
+        /// The zone.
+        zone: String,
+    },
     /// A zone is none of the registry's any more.
     Removed {
         /// The zone.
@@ -86,7 +91,7 @@ pub enum Event {
     },
     /// A job has failed, and does not go on by itself.
     JobFailed {
-        /// What it was about: `drain`, `remove`, `reconcile`, `scrub`.
+        /// What it was about: `drain`, `remove`, `reconcile`, `scrub`, `fill`.
         job: &'static str,
         /// The zone.
         zone: String,
@@ -96,7 +101,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// What it is, in a word: `replicated`, `repaired`, `corrupt`, `missing`, `late`, `in_time`, `zone_down`, `zone_up`, `drained`, `removed`, `job_failed`.
+    /// What it is, in a word: `replicated`, `repaired`, `corrupt`, `missing`, `late`, `in_time`, `zone_down`, `zone_up`, `filled`, `drained`, `removed`, `job_failed`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Replicated { .. } => "replicated",
@@ -107,6 +112,7 @@ impl Event {
             Self::InTime { .. } => "in_time",
             Self::ZoneDown { .. } => "zone_down",
             Self::ZoneUp { .. } => "zone_up",
+            Self::Filled { .. } => "filled",
             Self::Drained { .. } => "drained",
             Self::Removed { .. } => "removed",
             Self::JobFailed { .. } => "job_failed",
@@ -124,6 +130,7 @@ impl Event {
             | Self::InTime { zone }
             | Self::ZoneDown { zone, .. }
             | Self::ZoneUp { zone }
+            | Self::Filled { zone }
             | Self::Drained { zone }
             | Self::Removed { zone }
             | Self::JobFailed { zone, .. } => zone,

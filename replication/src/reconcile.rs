@@ -7,11 +7,14 @@ use registry_core::metadata::HeldBlob;
 use registry_core::{Error, ErrorKind, MetadataStore, RepositoryName, Result};
 
 use crate::cluster::{Cluster, is_visible};
-use crate::ledger::{Desired, Placement, Retarget, Sighting};
+use crate::ledger::{Desired, Placement, Retarget, Sighting, ZoneId};
 use crate::store::ReplicatedStore;
 
 /// Blobs that are compared at a time.
 const PAGE: u32 = 500;
+
+/// What a zone lacks is owed to it at once if it is no more than so many blobs.
+const FEW: u64 = 100;
 
 /// What a comparison of placements with policies did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +44,7 @@ impl ReplicatedStore {
 pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
     let mut report = ReconcileReport::default();
     let Some(metadata) = &cluster.metadata else { return Ok(report) };
+    let mut filling = Filling::of(cluster).await?;
     let mut after = None;
     loop {
         let page = metadata.held_blobs(after.as_ref(), PAGE).await?;
@@ -53,7 +57,12 @@ pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
         }
         for held in &page {
             report.blobs += 1;
-            blob(cluster, &**metadata, held, placements.get(&held.digest).map_or(&[][..], Vec::as_slice), &mut report).await?;
+            let placements = placements.get(&held.digest).map_or(&[][..], Vec::as_slice);
+            if is_visible(placements) {
+                report.changed += u64::from(retarget(cluster, held, placements, &mut filling).await?);
+            } else {
+                adopt(cluster, &**metadata, held, &mut report).await?;
+            }
         }
         if page.len() < PAGE as usize {
             return Ok(report);
@@ -63,36 +72,68 @@ pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
     }
 }
 
-async fn blob(
-    cluster: &Arc<Cluster>,
-    metadata: &dyn MetadataStore,
-    held: &HeldBlob,
-    placements: &[Placement],
-    report: &mut ReconcileReport,
-) -> Result<()> {
+/// The zones that are owed what they lack by jobs of their own, little by little, rather than all of it at once by a comparison.
+#[derive(Debug, Default)]
+pub(crate) struct Filling {
+    zones: Vec<ZoneId>,
+    /// What each of the others lacked.
+    lacking: BTreeMap<ZoneId, u64>,
+}
+
+impl Filling {
+    async fn of(cluster: &Cluster) -> Result<Self> {
+        Ok(Self { zones: crate::jobs::filling(cluster).await?, lacking: BTreeMap::new() })
+    }
+
+    /// What the job that fills this zone leaves to those that fill others.
+    pub(crate) async fn but(cluster: &Cluster, zone: &ZoneId) -> Result<Self> {
+        let mut others = Self::of(cluster).await?;
+        others.zones.retain(|other| other != zone);
+        Ok(others)
+    }
+
+    /// Of the zones where a blob is to be from now on, those that are to be owed it now. From one that lacks more than a few on, a job does that.
+    async fn now(&mut self, cluster: &Cluster, mut targets: Vec<ZoneId>, desired: &[ZoneId]) -> Result<Vec<ZoneId>> {
+        for zone in targets.iter().filter(|zone| !desired.contains(zone)) {
+            if self.zones.contains(zone) {
+                continue;
+            }
+            let lacking = self.lacking.entry(zone.clone()).or_default();
+            *lacking += 1;
+            if *lacking > FEW {
+                crate::jobs::fill(cluster, zone).await?;
+                self.zones.push(zone.clone());
+            }
+        }
+        // Where it is to be nowhere else, it cannot wait.
+        if targets.iter().any(|zone| !self.zones.contains(zone)) {
+            targets.retain(|zone| !self.zones.contains(zone) || desired.contains(zone));
+        }
+        Ok(targets)
+    }
+}
+
+/// Sees to it that a blob is to be where its repositories want it; whether that changed anything.
+pub(crate) async fn retarget(cluster: &Cluster, held: &HeldBlob, placements: &[Placement], filling: &mut Filling) -> Result<bool> {
     let targets = cluster.union(held.repositories.iter().map(RepositoryName::as_str));
-    if targets.is_empty() {
-        return Ok(());
-    }
-    if !is_visible(placements) {
-        return adopt(cluster, metadata, held, report).await;
-    }
-    let mut desired: Vec<_> =
-        placements.iter().filter(|placement| placement.desired == Desired::Present).map(|placement| placement.zone.clone()).collect();
-    desired.sort_unstable();
+    let is_wanted = |placement: &&Placement| placement.desired == Desired::Present;
     // A zone that this process was not told of is somebody else's to decide about.
-    desired.retain(|zone| cluster.member(zone).is_some());
-    if desired == targets {
-        return Ok(());
+    let (mut desired, strangers): (Vec<_>, Vec<_>) =
+        placements.iter().filter(is_wanted).map(|placement| placement.zone.clone()).partition(|zone| cluster.member(zone).is_some());
+    desired.sort_unstable();
+    if targets.is_empty() || desired == targets {
+        return Ok(false);
     }
-    let strangers =
-        placements.iter().filter(|placement| placement.desired == Desired::Present && cluster.member(&placement.zone).is_none());
-    let all = targets.iter().cloned().chain(strangers.map(|placement| placement.zone.clone())).collect();
+    let mut targets = filling.now(cluster, targets, &desired).await?;
+    if desired == targets {
+        return Ok(false);
+    }
+    targets.extend(strangers);
     let options = &cluster.options;
-    let retarget = Retarget { targets: all, untouched_for: options.narrow_after, trash_delay: options.trash_delay };
-    report.changed += u64::from(cluster.ledger.retarget(&held.digest, &retarget).await?);
+    let retarget = Retarget { targets, untouched_for: options.narrow_after, trash_delay: options.trash_delay };
+    let changed = cluster.ledger.retarget(&held.digest, &retarget).await?;
     cluster.wake(&cluster.ids());
-    Ok(())
+    Ok(changed)
 }
 
 /// A blob that the ledger does not know, or has given up, although somebody holds it: wherever it is, it is verified, and copied from there.

@@ -1,6 +1,7 @@
 //! `registry zone`: what operators do to zones.
 
 use clap::{Args, Subcommand};
+use registry_core::ErrorKind;
 use replication::ReplicatedStore;
 use serde_json::json;
 
@@ -11,9 +12,19 @@ use crate::failure::Failure;
 use crate::stores::{Purpose, Stores};
 use crate::zones::Zones;
 
+/// How a place is used again.
+const REMOVED: &str = "one that was removed is begun with anew once the object _meta/zone in it is deleted";
+
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Fill a zone that was added to the configuration with what is to be there
+    #[command(
+        after_help = "Write its [[zone]] into the configuration of every server and restart them, one after the other: each then fills it by itself, and this shows how far it is.\n\
+                      Manifests come first, then image by image what was used last; what is pushed meanwhile goes before. Limits: write_limit, background_share and\n\
+                      background_hours of the [[zone]]. If this command is ended, the servers go on; if all of them are, the next one does."
+    )]
+    Add(Job),
     /// Write nothing new to a zone; what is there is read as ever
     #[command(after_help = "Pushes go to other zones, and copies that this one is owed wait. Every server knows within two seconds.")]
     Cordon(Name),
@@ -59,7 +70,8 @@ pub(crate) async fn run(config: &Config, command: &Command) -> Result<(), Failur
         let names: Vec<_> = config.zones.iter().map(|zone| zone.name.as_str()).collect();
         return Err(Failure::new(format!("there is no zone {zone}")).hint(format!("the zones are {}", names.join(", "))));
     }
-    let stores = Stores::open(config, Purpose::Use).await?;
+    let purpose = if matches!(command, Command::Add(_)) { Purpose::Add } else { Purpose::Use };
+    let stores = Stores::open(config, purpose).await?;
     let done = match &stores.zones {
         Some(zones) if matches!(command, Command::Remove(_)) && is_removed(zones, zone).await? => {
             let text = format!("{zone} is none of the registry's zones any more: remove its [[zone]] from the configuration.\n");
@@ -76,7 +88,7 @@ pub(crate) async fn run(config: &Config, command: &Command) -> Result<(), Failur
 fn name(command: &Command) -> (&String, bool) {
     match command {
         Command::Cordon(name) | Command::Uncordon(name) => (&name.zone, name.json),
-        Command::Drain(job) | Command::Remove(job) => (&job.zone, job.follow.json()),
+        Command::Add(job) | Command::Drain(job) | Command::Remove(job) => (&job.zone, job.follow.json()),
     }
 }
 
@@ -102,6 +114,16 @@ async fn order(store: &ReplicatedStore, command: &Command) -> Result<(), Failure
         Command::Uncordon(_) => {
             store.uncordon(zone).await.map_err(|error| failed("uncordon", error))?;
             told("active", format!("{zone} is written to again, and what it is owed is copied there.\n"))
+        }
+        Command::Add(job) => {
+            let begun = store.fill(zone).await.map_err(|error| {
+                let hint = match error.kind() {
+                    ErrorKind::Conflict => format!("`registry zone uncordon {zone}` calls that off"),
+                    _ => format!("`registry validate {zone}` tries it and says what is wrong; {REMOVED}"),
+                };
+                failed("add", error).hint(hint)
+            })?;
+            follow(store, vec![begun], &job.follow).await
         }
         Command::Drain(job) => {
             let begun = store.drain(zone).await.map_err(|error| failed("drain", error))?;

@@ -352,7 +352,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "",
         value_name: "FILE",
         help: "A file to which each event is appended as a line of JSON (CloudEvents 1.0).\n\
-               replicated, repaired, corrupt, missing, late, in_time, zone_down, zone_up, drained, removed, job_failed.",
+               replicated, repaired, corrupt, missing, late, in_time, zone_down, zone_up, filled, drained, removed, job_failed.",
     },
     Setting {
         key: "replication.background_share",

@@ -105,6 +105,19 @@ async fn a_zone_is_cordoned_drained_and_removed_beside_a_server() {
     server.client().get("/v2/team/app/manifests/v3").await.expect(200);
     assert_eq!(blobs(&boston).len(), 0);
     assert!(server.log().contains("this zone was removed from the registry"), "{}", server.log());
+    // The place can be used again, as a new zone.
+    let hint = refused(dir, &config, &["zone", "add", "boston"]);
+    assert!(
+        hint.contains("the zone was removed from the registry") && hint.contains("once the object _meta/zone in it is deleted"),
+        "{hint}"
+    );
+    std::fs::remove_file(boston.join("_meta/zone")).unwrap();
+    let filled = told(dir, &config, &["zone", "add", "boston"]);
+    assert!(filled.contains("fill boston: ") && filled.ends_with(" blobs (100 %), done\n"), "{filled}");
+    assert_eq!(blobs(&boston), blobs(&leo));
+    assert_eq!(states(&status(dir, &config)), ["active"; 3]);
+    told(dir, &config, &["zone", "drain", "boston"]);
+    told(dir, &config, &["zone", "remove", "boston"]);
     server.stop();
     let without = configuration(dir, &ZONES[1..]);
     let server = serve(dir, &without);
@@ -265,6 +278,70 @@ async fn whatever_is_killed_a_drain_comes_to_its_end_and_no_blob_is_ever_without
     assert!(server.log().contains("copied a blob") || status(dir, &config)["zones"][0]["blobs"].as_u64().unwrap() >= 60);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_a_new_zone_is_filled_and_no_blob_is_ever_without_a_copy() {
+    const BLOBS: u64 = 600;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let two = configuration(dir, &ZONES[..2]);
+    let mut server = serve(dir, &two);
+    let (acknowledged, stop) = (Acknowledged::default(), Arc::new(AtomicBool::new(false)));
+    let seed = seed("zone_life");
+    let mut rng = Rng::new(seed);
+    for number in 0..BLOBS {
+        let content = Rng::new(seed ^ number).bytes(2_000);
+        let digest = push_blob(&server.client(), "team/app", &content).await.unwrap();
+        acknowledged.lock().unwrap().push((digest, content));
+    }
+    server.stop();
+    let hint = refused(dir, &two, &["zone", "add", "tokyo"]);
+    assert!(hint.contains("there is no zone tokyo") && hint.contains("the zones are boston, leo"), "{hint}");
+    // At 80 KiB/s, with what is pushed meanwhile, it takes some twenty seconds.
+    let three = configuration(dir, &ZONES);
+    let text = std::fs::read_to_string(&three).unwrap();
+    std::fs::write(&three, text.replace("name = \"tokyo\"", "name = \"tokyo\"\nwrite_limit = \"160KiB\"")).unwrap();
+    let tokyo = dir.join("tokyo");
+    // Without a server the command does the work.
+    kill_after(begin(&three, &["zone", "add", "tokyo"]), Duration::from_millis(1500));
+    assert!((1..600).contains(&blobs(&tokyo).len()), "{}", blobs(&tokyo).len());
+    let mut server = serve(dir, &three);
+    let (address, alive) = (Arc::new(Mutex::new(server.address.clone())), Arc::new(AtomicBool::new(true)));
+    let client = work(Arc::clone(&address), Arc::clone(&alive), Arc::clone(&acknowledged), Arc::clone(&stop), seed ^ 1 << 32);
+    let client = tokio::spawn(client);
+    let watcher = {
+        let (dir, acknowledged, stop) = (dir.to_owned(), Arc::clone(&acknowledged), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(lost(&dir, &acknowledged), []);
+            }
+        })
+    };
+    let mut halfway = 0;
+    for _ in 0..20 {
+        kill_after(begin(&three, &["zone", "add", "tokyo"]), Duration::from_millis(rng.below(900)));
+        if rng.chance(0.5) {
+            alive.store(false, Ordering::SeqCst);
+            server.kill();
+            server = serve(dir, &three);
+            *address.lock().unwrap() = server.address.clone();
+            alive.store(true, Ordering::SeqCst);
+        }
+        halfway += u32::from(blobs(&tokyo).len() < 600);
+    }
+    assert!(halfway >= 5, "it was met {halfway} times halfway");
+    let filled = told(dir, &three, &["zone", "add", "tokyo"]);
+    assert!(filled.contains(" blobs (100 %), done"), "{filled}");
+    stop.store(true, Ordering::Relaxed);
+    client.await.unwrap();
+    watcher.join().unwrap();
+    let expected: BTreeMap<_, _> = acknowledged.lock().unwrap().iter().map(|(digest, content)| (digest.hex(), content.clone())).collect();
+    eventually("what was pushed last is there too", || blobs(&tokyo).len() >= expected.len());
+    assert!(expected.iter().all(|(digest, content)| blobs(&tokyo).get(digest) == Some(content)));
+    let jobs = status(dir, &three)["jobs"].clone();
+    let fills = jobs.as_array().unwrap().iter().filter(|job| job["kind"] == "fill" && job["state"] == "open").count();
+    assert_eq!(fills, 0, "{jobs}");
+}
+
 /// All of a folder, elsewhere.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -374,7 +451,9 @@ async fn a_zone_is_added_and_the_first_one_leaves_while_pulls_go_on() {
 
     let three = configuration(dir, &ZONES);
     roll(dir, &mut servers, &pool, &three).await;
-    eventually("the third is filled", || blobs(&tokyo).len() == count);
+    let filled = told(dir, &three, &["zone", "add", "tokyo"]);
+    assert!(filled.ends_with(&format!("fill tokyo: {count} of {count} blobs (100 %), done\n")), "{filled}");
+    assert_eq!(blobs(&tokyo).len(), count);
 
     // Whatever has left the first is in both others, and right.
     let watcher = {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use registry_core::metadata::{Page, Referrer, ReferrersQuery};
-use registry_core::{Error, ErrorKind, RepositoryName, Result, Tag};
+use registry_core::metadata::{ManifestUse, Page, Referrer, ReferrersQuery, UsedManifest};
+use registry_core::{Error, ErrorKind, RepositoryName, Result, Tag, Timestamp};
 
 use super::repositories;
 use crate::driver::{Query, Reader, Row, params};
@@ -65,6 +65,38 @@ impl Query for ReferrersOf {
         values.extend(artifact_type.map(Into::into));
         reader.query(&sql, &values).await?.into_iter().map(referrer).collect()
     }
+}
+
+/// [`manifests_by_use`](registry_core::MetadataStore::manifests_by_use).
+pub(crate) struct ManifestsByUse {
+    pub(crate) after: Option<ManifestUse>,
+    pub(crate) limit: u32,
+}
+
+impl Query for ManifestsByUse {
+    type Output = Vec<UsedManifest>;
+
+    /// Backwards along an index. No digest has a space in it.
+    async fn run<R: Reader>(&self, reader: &mut R) -> Result<Vec<UsedManifest>> {
+        let sql = "SELECT m.used_at, r.name, m.digest, (SELECT string_agg(e.target, ' ') FROM edges e WHERE e.repository = m.repository AND e.manifest = m.digest)
+            FROM manifests m JOIN repositories r ON r.id = m.repository
+            WHERE (m.used_at, m.repository, m.digest) < (?1, COALESCE((SELECT id FROM repositories WHERE name = ?2), ?5), ?3)
+            ORDER BY m.used_at DESC, m.repository DESC, m.digest DESC LIMIT ?4";
+        let (used_at, repository, digest) = match &self.after {
+            Some(after) => (after.used_at, after.repository.to_string(), after.digest.to_string()),
+            None => (Timestamp::from_millis(i64::MAX), String::new(), String::new()),
+        };
+        reader.query(sql, params![used_at, repository, digest, self.limit, i64::MAX]).await?.into_iter().map(used).collect()
+    }
+}
+
+fn used(mut row: Row) -> Result<UsedManifest> {
+    let last_use = ManifestUse { used_at: row.time(0)?, repository: row.parsed(1)?, digest: row.parsed(2)? };
+    let unreadable = |error| Error::new(ErrorKind::Corrupt, "a digest in the database is none").with_source(error);
+    let needs = row.opt_text(3)?.unwrap_or_default();
+    let mut needs = needs.split_whitespace().map(|digest| digest.parse().map_err(unreadable)).collect::<Result<Vec<_>>>()?;
+    needs.sort_unstable();
+    Ok(UsedManifest::new(last_use, needs))
 }
 
 fn referrer(mut row: Row) -> Result<Referrer> {

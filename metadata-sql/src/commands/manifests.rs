@@ -48,10 +48,11 @@ impl Put {
             let json = serde_json::to_string(annotations);
             Some(json.map_err(|error| Error::new(ErrorKind::Internal, "annotations cannot be written").with_source(error))?)
         };
-        let sql = "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, annotations, pushed_at, bytes)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        let sql = "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, annotations, pushed_at, used_at, bytes)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)
             ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type, size = excluded.size, subject = excluded.subject,
-                artifact_type = excluded.artifact_type, annotations = excluded.annotations, pushed_at = excluded.pushed_at, bytes = excluded.bytes";
+                artifact_type = excluded.artifact_type, annotations = excluded.annotations, pushed_at = excluded.pushed_at,
+                used_at = excluded.used_at, bytes = excluded.bytes";
         let size = bytes.len() as u64;
         let values = params![repository, digest, media_type, size, subject.as_ref(), artifact_type.as_ref(), annotations, now, bytes];
         transaction.execute(sql, values).await?;
@@ -127,6 +128,29 @@ async fn point<T: Transaction>(
 async fn remember<T: Transaction>(transaction: &mut T, repository: i64, tag: &Tag, digest: Option<&Digest>, now: Timestamp) -> Result<()> {
     let sql = "INSERT INTO tag_history (repository, name, digest, at) VALUES (?1, ?2, ?3, ?4)";
     transaction.execute(sql, params![repository, tag, digest, now]).await.map(drop)
+}
+
+/// [`note_uses`](registry_core::MetadataStore::note_uses).
+pub(crate) struct NoteUses(pub(crate) Vec<(RepositoryName, Digest)>);
+
+impl Command for NoteUses {
+    type Output = ();
+
+    const DURABLE: bool = false;
+
+    fn weight(&self) -> usize {
+        rows(self.0.len())
+    }
+
+    async fn run<T: Transaction>(&self, transaction: &mut T) -> Result<()> {
+        let now = transaction.now().await?;
+        let sql = "UPDATE manifests SET used_at = ?3
+            WHERE repository = (SELECT id FROM repositories WHERE name = ?1) AND digest = ?2 AND used_at < ?3";
+        for (repository, digest) in &self.0 {
+            transaction.execute(sql, params![repository, digest, now]).await?;
+        }
+        Ok(())
+    }
 }
 
 /// [`delete_manifest`](registry_core::MetadataStore::delete_manifest).

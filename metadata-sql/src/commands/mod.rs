@@ -23,8 +23,8 @@ pub(crate) use self::collect::{
 pub(crate) use self::events::Events;
 pub(crate) use self::holders::{HeldBlobs, Holders, UnknownBlobs};
 pub(crate) use self::hot::{Hot, Served};
-pub(crate) use self::lists::{ReferrersOf, Repositories, Tags};
-pub(crate) use self::manifests::{DeleteManifest, DeleteTag, Put};
+pub(crate) use self::lists::{ManifestsByUse, ReferrersOf, Repositories, Tags};
+pub(crate) use self::manifests::{DeleteManifest, DeleteTag, NoteUses, Put};
 pub(crate) use self::uploads::{CancelUpload, CreateUpload, ExpireUploads, OpenForWriting, SaveUpload, Upload};
 
 use std::time::Duration;

@@ -53,7 +53,7 @@ impl Dialect {
 }
 
 /// The versions, oldest first: the statements at index `n` lead from version `n` to `n + 1`. One that was released is never changed, only followed.
-pub(super) const MIGRATIONS: &[&[&str]] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(super) const MIGRATIONS: &[&[&str]] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// Times are milliseconds since 1970, truth values 0 and 1. A repository goes by a number in the tables that have many rows of it, and by its name where
 /// rows outlive it (events) or come before it (uploads). There are no foreign keys: every rule that they could check is part of a command.
@@ -212,6 +212,13 @@ const VERSION_3: &[&str] = &[
         error {text},
         marker {bytes} NOT NULL
     ) {heap}",
+];
+
+/// When manifests were last used.
+const VERSION_4: &[&str] = &[
+    "ALTER TABLE manifests ADD COLUMN used_at {int} NOT NULL DEFAULT 0",
+    "UPDATE manifests SET used_at = pushed_at",
+    "CREATE INDEX manifests_by_use ON manifests (used_at, repository, digest)",
 ];
 
 /// Brings the tables to the version that this crate knows. Safe beside other processes that do the same.

@@ -7,21 +7,26 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metadata_sql::{SqlLedger, SqlMetadataStore};
-use registry_core::{Digest, ErrorKind};
+use registry_core::{Digest, ErrorKind, MetadataStore as _, Timestamp};
 use replication::ledger::{Claim, Commit, JobKind, ListPlacements, Outcome, PlacementLedger as _, ZoneId, ZoneRecord, ZoneState};
 
 use crate::support::digest;
 
 /// Makes of a database what a release without a ledger would have left.
 pub(crate) const BACK_TO_THE_FIRST_VERSION: &str = "DROP TABLE placements; DROP TABLE placed_blobs; DROP TABLE zones; DROP TABLE jobs;
+    DROP INDEX manifests_by_use; ALTER TABLE manifests DROP COLUMN used_at;
     DELETE FROM meta WHERE name = 'placement_floor'; UPDATE meta SET value = 1 WHERE name = 'schema_version'";
 
 /// The same of one whose zones have no states.
-pub(crate) const BACK_TO_THE_SECOND_VERSION: &str =
-    "ALTER TABLE zones DROP COLUMN state; DROP TABLE jobs; UPDATE meta SET value = 2 WHERE name = 'schema_version'";
+pub(crate) const BACK_TO_THE_SECOND_VERSION: &str = "ALTER TABLE zones DROP COLUMN state; DROP TABLE jobs;
+    DROP INDEX manifests_by_use; ALTER TABLE manifests DROP COLUMN used_at; UPDATE meta SET value = 2 WHERE name = 'schema_version'";
 
-/// What was there in the second version is there, and what the third brought works.
-pub(crate) async fn what_a_second_version_had_is_there(ledger: &SqlLedger) {
+/// What was there in the second version is there, and what the third and the fourth brought works.
+pub(crate) async fn what_a_second_version_had_is_there(store: &SqlMetadataStore) {
+    let used = store.manifests_by_use(None, 10).await.unwrap();
+    let [used] = &used[..] else { panic!("{used:?}") };
+    assert!(used.last_use.digest == digest("{}") && used.last_use.used_at > Timestamp::default(), "a push is a use: {used:?}");
+    let ledger = store.ledger();
     assert_eq!(ledger.placements(&[digest("layer")]).await.unwrap().len(), 2);
     let known = ledger.zones().await.unwrap();
     assert_eq!(known, [ZoneRecord::new(ZoneId::new("a"), "boston")]);

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::types::{
-    BlobLink, Deletion, Event, EventKind, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page,
-    PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, EventKind, GcPreview, HeldBlob, Intent, LinkBlob, ManifestUse, MountBlob, NewUpload, Observation,
+    OpenUpload, Page, PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession, UsedManifest,
 };
 use crate::{Digest, Reference, RepositoryName, Result, Tag};
 
@@ -43,7 +43,7 @@ use crate::{Digest, Reference, RepositoryName, Result, Tag};
 /// Commands that end in an acknowledgement to a client are durable when answered: `link_blob`, `mount_blob`, `unlink_blob`, `put_manifest`,
 /// `delete_manifest`, `delete_tag`, and those of garbage collection. So is an `intend_blob` that makes a row or takes one back from collection: bytes
 /// follow it that outlive the power, and without the row nobody would ever find and delete them. One that only touches a live row, `rely_on_blob`,
-/// `observe_blob`, `tidy` and everything about uploads must be seen by all processes when answered, but may be lost with the power: they are ordered
+/// `observe_blob`, `note_uses`, `tidy` and everything about uploads must be seen by all processes when answered, but may be lost with the power: they are ordered
 /// before any durable command that follows.
 ///
 /// # Time
@@ -147,6 +147,13 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
 
     /// The manifests whose subject is this digest, in the order of their digests. Empty if there is no such repository or subject.
     async fn referrers(&self, query: &ReferrersQuery) -> Result<Vec<Referrer>>;
+
+    /// Notes that these manifests were used now: pulled. One that the repository does not have is passed over. May be lost with the power.
+    async fn note_uses(&self, uses: &[(RepositoryName, Digest)]) -> Result<()>;
+
+    /// The manifests of all repositories, those that were used last first, behind `after`, at most `limit`; a manifest of several repositories once for each.
+    /// Those of one moment come in any order. One that is used while pages are read may be passed over: it is among the first from then on.
+    async fn manifests_by_use(&self, after: Option<&ManifestUse>, limit: u32) -> Result<Vec<UsedManifest>>;
 
     // ---- garbage collection ----
 

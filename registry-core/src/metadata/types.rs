@@ -288,6 +288,34 @@ pub struct GcPreview {
     pub bytes: u64,
 }
 
+/// When a manifest of a repository was last used: pushed, or pulled as far as that was [noted](super::MetadataStore::note_uses).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestUse {
+    /// When.
+    pub used_at: Timestamp,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The manifest.
+    pub digest: Digest,
+}
+
+/// A manifest, when it was last used, and what it is no image without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UsedManifest {
+    /// Which, and when it was used.
+    pub last_use: ManifestUse,
+    /// What it refers to, its subject excepted, in the order of digests.
+    pub needs: Vec<Digest>,
+}
+
+impl UsedManifest {
+    /// A manifest as a store tells of it.
+    pub fn new(last_use: ManifestUse, needs: Vec<Digest>) -> Self {
+        Self { last_use, needs }
+    }
+}
+
 /// Something that happened, to tell others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

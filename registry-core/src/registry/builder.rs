@@ -142,6 +142,14 @@ impl RegistryBuilder {
 
     /// The registry.
     pub fn build(self) -> Registry {
-        Registry { inner: Arc::new(Inner { blobs: self.blobs, metadata: self.metadata, clock: self.clock, options: self.options }) }
+        Registry {
+            inner: Arc::new(Inner {
+                blobs: self.blobs,
+                metadata: self.metadata,
+                clock: self.clock,
+                options: self.options,
+                uses: Default::default(),
+            }),
+        }
     }
 }

@@ -40,9 +40,12 @@ fn manifest_unknown(reference: &Reference) -> Error {
 }
 
 impl Registry {
-    /// A manifest by digest or tag, with the very bytes that were pushed. [`ErrorKind::ManifestUnknown`] if there is none.
+    /// A manifest by digest or tag, with the very bytes that were pushed. [`ErrorKind::ManifestUnknown`] if there is none. That it was used is noted about once an
+    /// hour ([`MetadataStore::note_uses`](crate::MetadataStore::note_uses)); nobody waits for that.
     pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<StoredManifest> {
-        self.inner.metadata.manifest(repository, reference).await?.ok_or_else(|| manifest_unknown(reference))
+        let stored = self.inner.metadata.manifest(repository, reference).await?.ok_or_else(|| manifest_unknown(reference))?;
+        self.inner.used(repository, &stored.digest);
+        Ok(stored)
     }
 
     /// Stores a manifest, under its digest and under the tags: that of `reference`, and `tags` besides.

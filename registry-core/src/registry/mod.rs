@@ -5,6 +5,7 @@ mod builder;
 mod gc;
 mod manifests;
 mod uploads;
+mod uses;
 mod verify;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ struct Inner {
     metadata: Arc<dyn MetadataStore>,
     clock: Arc<dyn Clock>,
     options: builder::Options,
+    uses: uses::Uses,
 }
 
 impl Registry {

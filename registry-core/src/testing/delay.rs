@@ -12,8 +12,8 @@ use crate::blob::{
     ReadOptions, ResumeOptions, WriteOptions,
 };
 use crate::metadata::{
-    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
-    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, ManifestUse, MountBlob, NewUpload, Observation, OpenUpload, Page,
+    PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession, UsedManifest,
 };
 use crate::{
     BlobStore, BlobUpload, Digest, Error, ErrorKind, MetadataStore, NamedObjects, Reference, RepositoryName, Result, Tag, Timestamp,
@@ -215,6 +215,8 @@ delayed_metadata! {
     fn tags(repository: &RepositoryName, page: &Page) -> Option<Vec<Tag>>;
     fn repositories(page: &Page) -> Vec<RepositoryName>;
     fn referrers(query: &ReferrersQuery) -> Vec<Referrer>;
+    fn note_uses(uses: &[(RepositoryName, Digest)]) -> ();
+    fn manifests_by_use(after: Option<&ManifestUse>, limit: u32) -> Vec<UsedManifest>;
     fn expire_links(sweep: &Sweep) -> SweepPage<(RepositoryName, Digest)>;
     fn condemn_blobs(sweep: &Sweep) -> SweepPage<Digest>;
     fn condemn(digests: &[Digest], grace: Duration) -> Vec<Digest>;

@@ -133,6 +133,8 @@ forward! {
     fn tags(repository: &RepositoryName, page: &Page) -> Option<Vec<Tag>>;
     fn repositories(page: &Page) -> Vec<RepositoryName>;
     fn referrers(query: &ReferrersQuery) -> Vec<Referrer>;
+    fn note_uses(uses: &[(RepositoryName, Digest)]) -> ();
+    fn manifests_by_use(after: Option<&ManifestUse>, limit: u32) -> Vec<UsedManifest>;
     fn expire_links(sweep: &Sweep) -> SweepPage<(RepositoryName, Digest)>;
     fn condemn_blobs(sweep: &Sweep) -> SweepPage<Digest>;
     fn condemn(digests: &[Digest], grace: Duration) -> Vec<Digest>;

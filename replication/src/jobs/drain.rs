@@ -169,7 +169,7 @@ async fn leave(cluster: &Cluster, member: &Member, zone: &ZoneId, placement: Pla
     }
     if holders.is_empty() && others.is_empty() && targets.is_empty() {
         // Whoever wrote it died before it was linked, or is about to link it.
-        targets = cluster.common(&member.name);
+        targets = cluster.common();
     }
     targets.extend(others.into_iter().filter(|other| !targets.contains(other)).collect::<Vec<_>>());
     targets.retain(|target| target != zone);

@@ -5,6 +5,7 @@
 //! that a job could do in the wrong order, and one that begins anew does no harm.
 
 mod drain;
+mod fill;
 mod reconcile;
 mod remove;
 mod scrub;
@@ -47,7 +48,7 @@ const HEAR: Duration = Duration::from_secs(2);
 pub struct JobStatus {
     /// Which.
     pub id: String,
-    /// What it is about: `drain`, `remove`, `reconcile`, `scrub`.
+    /// What it is about: `drain`, `remove`, `reconcile`, `scrub`, `fill`.
     pub kind: &'static str,
     /// The zone's name, or its id if this process does not know it.
     pub zone: Option<String>,
@@ -167,14 +168,40 @@ impl ReplicatedStore {
         self.begin(JobKind::Scrub, zone, scrub::Marker::new(before).encode()?).await
     }
 
+    /// Begins to copy into a zone what is to be there, as a job: the manifests, then what they need, image by image, those that were used last first
+    /// ([`note_uses`](registry_core::MetadataStore::note_uses)); then all else that repositories hold. The zone is owed little at once, so that what is pushed
+    /// meanwhile does not wait behind all that is there. [Workers](Self::start) begin this by themselves where a zone lacks more than a few blobs, as a new one
+    /// does; begun again, it is the same job.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone, or there are no [metadata](crate::ReplicatedStoreBuilder::metadata);
+    /// [`ErrorKind::Conflict`] if the zone is draining.
+    pub async fn fill(&self, zone: &str) -> Result<JobStatus> {
+        if self.cluster.metadata.is_none() {
+            return Err(Error::new(ErrorKind::InvalidInput, "without metadata nobody knows what is to be in it").with_zone(zone));
+        }
+        self.cluster.hear_states().await?;
+        let member = self.member(zone)?;
+        if !matches!(member.state(), ZoneState::Active | ZoneState::Cordoned) {
+            let message = format!("the zone is {}: nothing is copied into it", member.state().as_str());
+            return Err(Error::new(ErrorKind::Conflict, message).with_zone(zone));
+        }
+        self.begin(JobKind::Fill, zone, Bytes::new()).await
+    }
+
     /// The jobs that have not ended, and those that ended last, newest first.
     pub async fn jobs(&self, limit: u32) -> Result<Vec<JobStatus>> {
         Ok(self.cluster.ledger.jobs(limit).await?.into_iter().map(|job| self.status_of(job)).collect())
     }
 
     fn member(&self, zone: &str) -> Result<&Arc<Member>> {
-        let member = self.cluster.members.iter().find(|member| member.name == zone && member.id().is_some());
-        member.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "there is no such zone, or nobody has ever seen it").with_zone(zone))
+        let named = self.cluster.members.iter().find(|member| member.name == zone);
+        let message = match named {
+            Some(member) if member.id().is_some() => return Ok(member),
+            Some(member) if member.state() == ZoneState::Removed => "the zone was removed from the registry",
+            Some(_) => "nobody has ever seen the zone: it does not answer, or it is another one's",
+            None => "there is no such zone",
+        };
+        Err(Error::new(ErrorKind::InvalidInput, message).with_zone(zone))
     }
 
     async fn set_state(&self, zone: &str, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
@@ -218,6 +245,19 @@ pub(crate) async fn drain_again(cluster: &Cluster, zone: &ZoneId) {
         Ok(_) => cluster.jobs.notify_one(),
         Err(error) => tracing::warn!(%zone, %error, "could not begin to empty a zone again"),
     }
+}
+
+/// The zones that jobs owe little by little what is to be there.
+pub(crate) async fn filling(cluster: &Cluster) -> Result<Vec<ZoneId>> {
+    let open = cluster.ledger.jobs(JOBS).await?.into_iter().filter(|job| job.kind == JobKind::Fill && job.state == JobState::Open);
+    Ok(open.filter(|job| !fill::owes_all(job)).filter_map(|job| job.zone).collect())
+}
+
+/// Begins to fill a zone that lacks more than a few.
+pub(crate) async fn fill(cluster: &Cluster, zone: &ZoneId) -> Result<()> {
+    cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
+    cluster.jobs.notify_one();
+    Ok(())
 }
 
 /// Hears what zones are used for, again and again.
@@ -313,6 +353,7 @@ async fn run(cluster: Arc<Cluster>, mut job: Job, mut stop: Stop) {
         JobKind::Remove => remove::run(cluster, &mut job, stop).await,
         JobKind::Reconcile => reconcile::run(cluster, &mut job, stop).await,
         JobKind::Scrub => scrub::run(cluster, &mut job, stop).await,
+        JobKind::Fill => fill::run(cluster, &mut job, stop).await,
     };
     match ended {
         Ok(state) => job.state = state,
@@ -353,6 +394,7 @@ fn tell(cluster: &Cluster, job: &Job) {
     let zone = member.name.clone();
     let event = match (job.kind, job.state) {
         (JobKind::Drain, JobState::Done) => Event::Drained { zone },
+        (JobKind::Fill, JobState::Done) => Event::Filled { zone },
         (kind, JobState::Failed) => Event::JobFailed { job: kind.as_str(), zone, reason: job.error.clone().unwrap_or_default() },
         _ => return,
     };

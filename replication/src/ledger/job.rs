@@ -19,11 +19,13 @@ pub enum JobKind {
     Reconcile,
     /// Reading all that is in a zone.
     Scrub,
+    /// Copying into a zone what is to be there.
+    Fill,
 }
 
 impl JobKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Drain, Self::Remove, Self::Reconcile, Self::Scrub];
+    pub const ALL: [Self; 5] = [Self::Drain, Self::Remove, Self::Reconcile, Self::Scrub, Self::Fill];
 
     /// A stable name.
     pub const fn as_str(self) -> &'static str {
@@ -32,13 +34,14 @@ impl JobKind {
             Self::Remove => "remove",
             Self::Reconcile => "reconcile",
             Self::Scrub => "scrub",
+            Self::Fill => "fill",
         }
     }
 
     /// What is counted in [`Job::done`].
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Drain | Self::Remove => "blobs",
+            Self::Drain | Self::Remove | Self::Fill => "blobs",
             Self::Reconcile | Self::Scrub => "shards",
         }
     }

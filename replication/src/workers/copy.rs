@@ -5,6 +5,7 @@
 //! ledger, so that whoever claims the work after a crash goes on from there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use registry_core::blob::{ByteStream, ResumeOptions, UploadToken, WriteOptions};
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bandwidth::Class;
 use crate::cluster::{Cluster, Source};
 use crate::health::is_zones_fault;
-use crate::ledger::{Outcome, Task};
+use crate::ledger::{Outcome, Placement, Task};
 use crate::member::{Member, in_time};
 use crate::read::{Reading, size_of};
 use crate::replay::Replay;
@@ -24,6 +25,9 @@ const AHEAD: usize = 4;
 
 /// A claim's epoch leaves room for so many pieces of one upload, each of which is written under an epoch of its own.
 const PIECES: u64 = 1 << 20;
+
+/// What is owed to a zone so much later than somebody last wrote the blob is not owed because it was pushed.
+const PUSHED: Duration = Duration::from_secs(600);
 
 /// Makes the copy.
 pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task) -> Result<Outcome> {
@@ -38,11 +42,19 @@ pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Tas
     let Some(size) = size_of(&placements).filter(|_| !sources.is_empty()) else {
         return Err(Error::new(ErrorKind::Unavailable, "no zone that has the blob can be read").with_key(digest));
     };
+    let class = class_of(task, &placements);
     if size > cluster.options.copy_whole && member.store.capabilities().resume {
-        in_pieces(cluster, member, task, size, sources).await
+        in_pieces(cluster, member, task, size, sources, class).await
     } else {
-        whole(cluster, member, task, size, sources).await
+        whole(cluster, member, task, size, sources, class).await
     }
+}
+
+/// Whether anybody is to wait for less than this one.
+fn class_of(task: &Task, placements: &[Placement]) -> Class {
+    let is_old = |placement: &Placement| placement.since.is_some_and(|since| since.since(placement.touched_at) > PUSHED);
+    let own = placements.iter().find(|placement| placement.zone == task.zone);
+    if !task.repairs && own.is_some_and(is_old) { Class::Fill } else { Class::Copy }
 }
 
 /// A read that goes on by itself, a little ahead of its reader, and what it says in the end of where the bytes came from.
@@ -52,11 +64,11 @@ struct Pump {
 }
 
 impl Pump {
-    fn start(cluster: &Arc<Cluster>, digest: &Digest, size: u64, from: u64, sources: Vec<Source>) -> Self {
+    fn start(cluster: &Arc<Cluster>, digest: &Digest, size: u64, from: u64, sources: Vec<Source>, class: Class) -> Self {
         let (sender, chunks) = mpsc::channel(AHEAD);
         let (tell, contributors) = oneshot::channel();
         let mut reading = Reading::new(cluster, digest, size, from..size, sources);
-        reading.class = Class::Copy;
+        reading.class = class;
         // It ends as soon as nobody takes its chunks any more.
         drop(tokio::spawn(async move {
             while let Some(chunk) = reading.next().await {
@@ -89,12 +101,19 @@ fn note_destination(cluster: &Cluster, member: &Member, error: &Error) {
     }
 }
 
-async fn whole(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, size: u64, sources: Vec<Source>) -> Result<Outcome> {
+async fn whole(
+    cluster: &Arc<Cluster>,
+    member: &Arc<Member>,
+    task: &Task,
+    size: u64,
+    sources: Vec<Source>,
+    class: Class,
+) -> Result<Outcome> {
     let digest = &task.digest;
-    let Pump { chunks, contributors } = Pump::start(cluster, digest, size, 0, sources);
+    let Pump { chunks, contributors } = Pump::start(cluster, digest, size, 0, sources, class);
     let content = Replay::new(Pump::stream(chunks), 0);
     let options = WriteOptions::default().with_size(size).with_algorithm(digest.algorithm()).with_epoch(task.epoch);
-    let put = member.store.put(digest, options, content.attempt(member, Class::Copy));
+    let put = member.store.put(digest, options, content.attempt(member, class));
     match content.watch(&cluster.options, &member.name, put).await {
         Ok(info) => Ok(Outcome::Copied(info.size)),
         Err(error) => {
@@ -111,7 +130,14 @@ async fn whole(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, size: 
     }
 }
 
-async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, size: u64, sources: Vec<Source>) -> Result<Outcome> {
+async fn in_pieces(
+    cluster: &Arc<Cluster>,
+    member: &Arc<Member>,
+    task: &Task,
+    size: u64,
+    sources: Vec<Source>,
+    class: Class,
+) -> Result<Outcome> {
     let options = &cluster.options;
     let mut epoch = task.epoch.saturating_mul(PIECES);
     let mut upload = take_up(cluster, member, task, epoch).await?;
@@ -119,7 +145,7 @@ async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, si
     if from > size {
         return give_up(cluster, member, task, upload, Error::new(ErrorKind::Internal, "more was copied than there is")).await;
     }
-    let Pump { mut chunks, contributors } = Pump::start(cluster, &task.digest, size, from, sources);
+    let Pump { mut chunks, contributors } = Pump::start(cluster, &task.digest, size, from, sources, class);
     let mut noted = from;
     while let Some(chunk) = chunks.recv().await {
         // What arrived so far stays for the next attempt: the failure is the source's.
@@ -130,7 +156,7 @@ async fn in_pieces(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Task, si
                 return Err(error);
             }
         };
-        member.throttle.write.pass(Class::Copy, chunk.len()).await;
+        member.throttle.write.pass(class, chunk.len()).await;
         // A store that sends several parts at a time has none of them done for long, if its line is slow; that it stands still, it finds out itself.
         if let Err(error) = member.ask_within(options.commit_timeout, options, upload.write(chunk)).await {
             // Without a note of where it is, nobody will go on from what was written; if the zone is full, it is in the way.

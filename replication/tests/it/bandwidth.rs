@@ -17,7 +17,7 @@ async fn limited(world: &World, zone: usize, bandwidth: Bandwidth) -> Replicated
     let mut options = quick();
     options.background_share = 1.0;
     (options.compare_interval, options.scrub_interval) = (Duration::ZERO, Duration::ZERO);
-    world.limited(options, zone, bandwidth).await
+    world.limited(options, zone, bandwidth, None).await
 }
 
 /// Seconds that something takes.
@@ -88,7 +88,7 @@ async fn work_in_the_background_waits_for_its_hours_and_clients_do_not() {
     let mut options = quick();
     options.lease = Duration::from_secs(60);
     (options.compare_interval, options.scrub_interval) = (Duration::ZERO, Duration::ZERO);
-    let store = world.limited(options, 1, Bandwidth::default().with_hours(hours)).await;
+    let store = world.limited(options, 1, Bandwidth::default().with_hours(hours), None).await;
     let lease = async |id: &str| world.ledger.jobs(10).await.unwrap().into_iter().find(|job| job.id == id).unwrap().lease_id;
     let workers = store.start();
     let content = blob(4, 1000);

@@ -1,6 +1,6 @@
 //! What operators are told of.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use registry_core::MetadataStore;
@@ -10,29 +10,7 @@ use registry_core::testing::{FaultPlan, Op};
 use registry_core::{BlobStoreExt as _, Registry, VerifyReads};
 use replication::{Event, EventSink, Options, PlacementPolicy, ReplicatedStore};
 
-use crate::support::{World, blob, quick};
-
-#[derive(Debug, Default)]
-struct Heard(Mutex<Vec<Event>>);
-
-impl EventSink for Heard {
-    fn tell(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
-    }
-}
-
-impl Heard {
-    /// What was heard since the last time.
-    fn take(&self) -> Vec<Event> {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-
-    fn kinds(&self) -> Vec<(&'static str, String)> {
-        let mut kinds: Vec<_> = self.take().iter().map(|event| (event.kind(), event.zone().to_owned())).collect();
-        kinds.sort();
-        kinds
-    }
-}
+use crate::support::{Heard, World, blob, quick};
 
 fn kinds(expected: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
     expected.iter().map(|(kind, zone)| (*kind, (*zone).to_owned())).collect()

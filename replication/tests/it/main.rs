@@ -3,6 +3,7 @@
 mod bandwidth;
 mod conformance;
 mod events;
+mod filling;
 mod ledger;
 mod ledger_mutants;
 mod reading;

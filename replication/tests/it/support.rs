@@ -1,13 +1,15 @@
 //! Zones in memory that fail on purpose, and stores over them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use registry_core::memory::MemoryBlobStore;
 use registry_core::testing::{FaultPlan, FaultStore, ManualClock};
 use registry_core::{BlobStore, BlobStoreExt as _, Clock, Digest, MetadataStore, Timestamp};
-use replication::{Closest, MemoryLedger, Options, PlacementLedger, PlacementPolicy, ReplicatedStore, ReplicatedStoreBuilder, Zone};
+use replication::{
+    Closest, Event, EventSink, MemoryLedger, Options, PlacementLedger, PlacementPolicy, ReplicatedStore, ReplicatedStoreBuilder, Zone,
+};
 use tokio::time::Instant;
 
 /// The names of the zones, closest first.
@@ -106,13 +108,22 @@ impl World {
     }
 
     /// The same, that keeps to limits in one zone.
-    pub(crate) async fn limited(&self, options: Options, limited: usize, bandwidth: replication::Bandwidth) -> ReplicatedStore {
+    pub(crate) async fn limited(
+        &self,
+        options: Options,
+        limited: usize,
+        bandwidth: replication::Bandwidth,
+        metadata: Option<Arc<dyn MetadataStore>>,
+    ) -> ReplicatedStore {
         let builder = ReplicatedStore::builder(Arc::clone(&self.ledger)).options(options).clock(Arc::<Time>::clone(&self.clock));
         let zone = |number: usize| {
             let zone = Zone::new(NAMES[number], Arc::new(self.zones[number].clone()));
             if number == limited { zone.with_bandwidth(bandwidth.clone()) } else { zone }
         };
-        let builder = (0..self.zones.len()).map(zone).fold(builder, ReplicatedStoreBuilder::zone);
+        let mut builder = (0..self.zones.len()).map(zone).fold(builder, ReplicatedStoreBuilder::zone);
+        if let Some(metadata) = metadata {
+            builder = builder.metadata(metadata);
+        }
         builder.closest(self.in_their_order()).build().await.unwrap()
     }
 
@@ -136,6 +147,30 @@ impl World {
     /// The zone's medium as it is.
     pub(crate) fn medium(&self, zone: usize) -> &Arc<dyn BlobStore> {
         self.zones[zone].inner()
+    }
+}
+
+/// What was told.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(Mutex<Vec<Event>>);
+
+impl EventSink for Heard {
+    fn tell(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Heard {
+    /// What was heard since the last time.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+
+    /// The same, by kind and zone.
+    pub(crate) fn kinds(&self) -> Vec<(&'static str, String)> {
+        let mut kinds: Vec<_> = self.take().iter().map(|event| (event.kind(), event.zone().to_owned())).collect();
+        kinds.sort();
+        kinds
     }
 }
 

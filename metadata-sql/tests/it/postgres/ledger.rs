@@ -9,7 +9,7 @@ use replication::testing::ledger;
 
 use super::{drop_schema, fresh_schema, open, options, outsider, server};
 use crate::ledger as both;
-use crate::support::{digest, dynamic, push_blob, repository};
+use crate::support::{digest, dynamic, push_blob, push_manifest, repository};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ledger_on_postgres_keeps_the_contract() {
@@ -81,7 +81,7 @@ async fn a_schema_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
     let Some(url) = server("a_schema_of_the_first_version_is_upgraded_and_keeps_what_it_has") else { return };
     let schema = fresh_schema();
     let store = open(&url, options(&schema)).await;
-    push_blob(&store, "team/app", "layer").await.unwrap();
+    push_manifest(&store, "team/app", "{}", vec![push_blob(&store, "team/app", "layer").await.unwrap()], &[]).await.unwrap();
     store.close().await;
     // What the second version brought is taken away again.
     let outsider = outsider(&url).await;
@@ -90,12 +90,12 @@ async fn a_schema_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
     assert!(store.blob_link(&repository("team/app"), &digest("layer")).await.unwrap().is_some());
     both::push(&store.ledger(), &digest("layer"), &["a", "b"]).await;
     assert_eq!(store.ledger().placements(&[digest("layer")]).await.unwrap().len(), 2);
-    // And what the third brought.
+    // And what the third and the fourth brought.
     store.ledger().register_zone(&ZoneRecord::new(ZoneId::new("a"), "boston")).await.unwrap();
     store.close().await;
     outsider.batch_execute(both::BACK_TO_THE_SECOND_VERSION).await.unwrap();
     let store = open(&url, options(&schema)).await;
-    both::what_a_second_version_had_is_there(&store.ledger()).await;
+    both::what_a_second_version_had_is_there(&store).await;
     store.close().await;
     drop_schema(&url, &schema).await;
 }

@@ -7,7 +7,7 @@ use replication::testing::ledger;
 
 use super::{folder, open, outsider};
 use crate::ledger as both;
-use crate::support::{digest, dynamic, push_blob, repository};
+use crate::support::{digest, dynamic, push_blob, push_manifest, repository};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ledger_on_sqlite_keeps_the_contract() {
@@ -59,7 +59,7 @@ async fn the_ledger_is_in_the_stores_file_and_closed_with_it() {
 async fn a_file_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
     let (_folder, path) = folder();
     let store = open(&path).await;
-    push_blob(&store, "team/app", "layer").await.unwrap();
+    push_manifest(&store, "team/app", "{}", vec![push_blob(&store, "team/app", "layer").await.unwrap()], &[]).await.unwrap();
     store.close().await;
     // What the second version brought is taken away again.
     let outsider = outsider(&path);
@@ -70,12 +70,12 @@ async fn a_file_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
     both::push(&store.ledger(), &digest("layer"), &["a", "b"]).await;
     assert_eq!(store.ledger().placements(&[digest("layer")]).await.unwrap().len(), 2);
     let version: i64 = outsider.query_row("SELECT value FROM meta WHERE name = 'schema_version'", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 3);
-    // And what the third brought.
+    assert_eq!(version, 4);
+    // And what the third and the fourth brought.
     store.ledger().register_zone(&ZoneRecord::new(ZoneId::new("a"), "boston")).await.unwrap();
     store.close().await;
     outsider.execute_batch(both::BACK_TO_THE_SECOND_VERSION).unwrap();
-    both::what_a_second_version_had_is_there(&open(&path).await.ledger()).await;
+    both::what_a_second_version_had_is_there(&open(&path).await).await;
 }
 
 async fn store_link(store: &SqlMetadataStore) -> Option<u64> {

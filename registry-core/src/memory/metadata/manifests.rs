@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::state::{ManifestRow, State};
-use crate::metadata::{EventKind, Page, PutManifest, Referrer, ReferrersQuery, StoredManifest};
+use crate::metadata::{EventKind, ManifestUse, Page, PutManifest, Referrer, ReferrersQuery, StoredManifest, UsedManifest};
 use crate::{Digest, Error, ErrorKind, Reference, RepositoryName, Result, Tag, Timestamp};
 
 /// What the repository lacks of what a manifest requires: blobs first, each once.
@@ -50,7 +50,7 @@ impl State {
             }
         }
         let (subject, artifact_type, annotations) = (manifest.subject, manifest.artifact_type, manifest.annotations);
-        repository.manifests.insert(digest, ManifestRow { media_type, bytes, edges, subject, artifact_type, annotations });
+        repository.manifests.insert(digest, ManifestRow { media_type, bytes, edges, subject, artifact_type, annotations, used_at: now });
         self.tell(EventKind::ManifestPushed, &name, digest, None, now);
         for tag in moved {
             self.tell(EventKind::TagMoved, &name, digest, Some(tag), now);
@@ -66,6 +66,30 @@ impl State {
         };
         let row = repository.manifests.get(&digest)?;
         Some(StoredManifest::new(digest, row.media_type.clone(), row.bytes.clone()))
+    }
+
+    pub(super) fn note_uses(&mut self, uses: &[(RepositoryName, Digest)], now: Timestamp) {
+        for (name, digest) in uses {
+            if let Some(row) = self.repositories.get_mut(name).and_then(|repository| repository.manifests.get_mut(digest)) {
+                row.used_at = row.used_at.max(now);
+            }
+        }
+    }
+
+    pub(super) fn manifests_by_use(&self, after: Option<&ManifestUse>, limit: u32) -> Vec<UsedManifest> {
+        let key = |used: &ManifestUse| (std::cmp::Reverse(used.used_at), used.repository.clone(), used.digest);
+        let after = after.map(key);
+        let rows = self.repositories.iter().flat_map(|(name, repository)| repository.manifests.iter().map(move |row| (name, row)));
+        let mut used: Vec<_> = rows
+            .map(|(name, (digest, row))| {
+                let last_use = ManifestUse { used_at: row.used_at, repository: name.clone(), digest: *digest };
+                UsedManifest::new(last_use, row.edges.iter().copied().collect())
+            })
+            .filter(|used| after.as_ref().is_none_or(|after| key(&used.last_use) > *after))
+            .collect();
+        used.sort_by_key(|used| key(&used.last_use));
+        used.truncate(limit as usize);
+        used
     }
 
     pub(super) fn delete_manifest(&mut self, name: &RepositoryName, digest: &Digest, now: Timestamp) -> bool {

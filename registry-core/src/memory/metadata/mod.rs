@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use self::state::State;
 use crate::metadata::{
-    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page, PutManifest,
-    Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, GcPreview, HeldBlob, Intent, LinkBlob, ManifestUse, MountBlob, NewUpload, Observation, OpenUpload, Page,
+    PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession, UsedManifest,
 };
 use crate::{Clock, Digest, MetadataStore, Reference, RepositoryName, Result, SystemClock, Tag, Timestamp};
 
@@ -177,6 +177,17 @@ impl MetadataStore for MemoryMetadataStore {
     async fn referrers(&self, query: &ReferrersQuery) -> Result<Vec<Referrer>> {
         let (state, _) = self.begin();
         Ok(state.referrers(query))
+    }
+
+    async fn note_uses(&self, uses: &[(RepositoryName, Digest)]) -> Result<()> {
+        let (mut state, now) = self.begin();
+        state.note_uses(uses, now);
+        Ok(())
+    }
+
+    async fn manifests_by_use(&self, after: Option<&ManifestUse>, limit: u32) -> Result<Vec<UsedManifest>> {
+        let (state, _) = self.begin();
+        Ok(state.manifests_by_use(after, limit))
     }
 
     async fn expire_links(&self, sweep: &Sweep) -> Result<SweepPage<(RepositoryName, Digest)>> {

@@ -67,6 +67,7 @@ pub(super) struct ManifestRow {
     pub(super) subject: Option<Digest>,
     pub(super) artifact_type: Option<String>,
     pub(super) annotations: BTreeMap<String, String>,
+    pub(super) used_at: Timestamp,
 }
 
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! Lists of tags and of repositories.
 
 use super::Fixture;
-use super::kit::{blob, fails, repo, tag};
-use crate::ErrorKind;
+use super::kit::{SECOND, blob, fails, repo, tag};
+use crate::metadata::{ManifestUse, UsedManifest};
+use crate::{Digest, ErrorKind};
 
 pub(super) async fn tags_are_in_byte_order(f: Fixture) {
     // In the order of bytes: - . digits, capitals, _ and small letters. No dictionary has it like this.
@@ -82,4 +83,108 @@ pub(super) async fn only_repositories_with_a_manifest_are_listed(f: Fixture) {
     assert!(f.delete_manifest("emptied", &image).await);
     assert_eq!(f.repositories(None, 10).await, ["kept"], "no tidying is needed for that");
     assert_eq!(f.repositories(None, 1).await, ["kept"], "a page is not filled with what is not shown");
+}
+
+impl Fixture {
+    async fn by_use(&self, after: Option<&ManifestUse>, limit: u32) -> Vec<UsedManifest> {
+        self.store.manifests_by_use(after, limit).await.expect("manifests_by_use")
+    }
+
+    /// All of them: repository and digest.
+    async fn used(&self) -> Vec<(String, Digest)> {
+        let used = self.by_use(None, u32::MAX).await;
+        used.into_iter().map(|used| (used.last_use.repository.to_string(), used.last_use.digest)).collect()
+    }
+
+    async fn note(&self, uses: &[(&str, &Digest)]) {
+        let uses: Vec<_> = uses.iter().map(|(name, digest)| (repo(name), **digest)).collect();
+        self.store.note_uses(&uses).await.expect("note_uses");
+    }
+}
+
+pub(super) async fn manifests_are_listed_by_their_last_use_with_what_they_need(f: Fixture) {
+    assert_eq!(f.by_use(None, 100).await, []);
+    let layers = [f.push("team/app", "a layer").await, f.push("team/app", "another").await];
+    let mut image = f.manifest("team/app", "image").await;
+    image.blobs = layers.to_vec();
+    image.subject = Some(blob("subject"));
+    image.optional = vec![blob("foreign")];
+    f.pass(SECOND);
+    let image = f.put(image).await;
+    let mut needs = vec![layers[0], layers[1], blob("foreign")];
+    needs.sort_unstable();
+    let used = f.by_use(None, 100).await;
+    let last_use = ManifestUse { used_at: used[0].last_use.used_at, repository: repo("team/app"), digest: image };
+    assert_eq!(used, [UsedManifest::new(last_use, needs)]);
+    f.pass(SECOND);
+    let second = f.put_tagged("other", "second", &["latest"]).await;
+    f.pass(SECOND);
+    let third = f.put_tagged("team/app", "third", &[]).await;
+    let (app, other) = ("team/app".to_owned(), "other".to_owned());
+    assert_eq!(f.used().await, [(app.clone(), third), (other.clone(), second), (app.clone(), image)]);
+    // Pushed again, and by another repository.
+    f.pass(SECOND);
+    f.put_tagged("team/app", "second", &[]).await;
+    f.pass(SECOND);
+    f.put_tagged("other", "second", &["v2"]).await;
+    assert_eq!(f.used().await, [(other.clone(), second), (app.clone(), second), (app.clone(), third), (app.clone(), image)]);
+    assert!(f.delete_manifest("team/app", &third).await);
+    assert_eq!(f.used().await, [(other, second), (app.clone(), second), (app, image)]);
+}
+
+pub(super) async fn noting_a_use_moves_a_manifest_to_the_front(f: Fixture) {
+    let mut images = Vec::new();
+    for number in 0..4 {
+        images.push(f.put_tagged("team/app", &format!("image {number}"), &["latest"]).await);
+        f.pass(SECOND);
+    }
+    let order = async || {
+        f.used().await.iter().map(|(_, digest)| images.iter().position(|image| image == digest).expect("ours")).collect::<Vec<_>>()
+    };
+    assert_eq!(order().await, [3, 2, 1, 0]);
+    f.note(&[("team/app", &images[0])]).await;
+    assert_eq!(order().await, [0, 3, 2, 1]);
+    let used = f.by_use(None, 2).await;
+    assert_eq!(used[0].last_use.used_at, used[1].last_use.used_at + SECOND);
+    f.pass(SECOND);
+    // What is not there is passed over.
+    f.note(&[("other", &images[1]), ("team/app", &blob("no manifest")), ("team/app", &images[2]), ("nobody", &images[3])]).await;
+    assert_eq!(order().await, [2, 0, 3, 1]);
+    f.note(&[]).await;
+    let other = f.other().await;
+    assert_eq!(other.manifests_by_use(None, 1).await.expect("manifests_by_use")[0].last_use.digest, images[2]);
+    assert_eq!(f.tagged("team/app", "latest").await, Some(images[3]), "that moves no tag");
+}
+
+pub(super) async fn manifests_are_listed_by_use_in_pages(f: Fixture) {
+    let mut all = Vec::new();
+    for number in 0..9 {
+        let repository = ["b", "a/b", "c"][number % 3];
+        let digest = f.put_tagged(repository, &format!("image {}", number / 2), &[]).await;
+        all.push((repository.to_owned(), digest));
+        if number % 4 == 0 {
+            // The others are of one moment.
+            f.pass(SECOND);
+        }
+    }
+    all.sort();
+    for limit in [1, 2, 4, 9, u32::MAX] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = f.by_use(after.as_ref(), limit).await;
+            assert!(page.len() <= limit as usize, "a page of {limit} has {}", page.len());
+            after = page.last().map(|used| used.last_use.clone());
+            let is_last = page.len() < limit as usize;
+            seen.extend(page.into_iter().map(|used| used.last_use));
+            assert!(seen.len() <= all.len(), "pages of {limit} do not end");
+            if is_last {
+                break;
+            }
+        }
+        assert!(seen.is_sorted_by(|one, next| one.used_at >= next.used_at), "{seen:?}");
+        let mut seen: Vec<_> = seen.into_iter().map(|used| (used.repository.to_string(), used.digest)).collect();
+        seen.sort();
+        assert_eq!(seen, all, "in pages of {limit}");
+    }
+    assert_eq!(f.by_use(None, 0).await, []);
 }

@@ -220,7 +220,10 @@ cases! {
         an_unknown_repository_has_no_list_of_tags,
         a_known_repository_may_have_no_tags,
         repositories_are_in_byte_order_and_pages,
-        only_repositories_with_a_manifest_are_listed;
+        only_repositories_with_a_manifest_are_listed,
+        manifests_are_listed_by_their_last_use_with_what_they_need,
+        noting_a_use_moves_a_manifest_to_the_front,
+        manifests_are_listed_by_use_in_pages;
     holding:
         holders_link_a_blob_or_have_it_as_a_manifest,
         who_let_go_of_a_blob_is_no_holder,

@@ -100,4 +100,7 @@ pub(super) enum Flaw {
     HeldBlobsSkipManifests,
     UnheldBlobsAreUnknown,
     UnheldBlobsAreListed,
+    UsesAreNotNoted,
+    UsedManifestsNeedNothing,
+    PagesByUseGoByTheTimeAlone,
 }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use registry_core::memory::MemoryMetadataStore;
 use registry_core::metadata::{
-    BlobLink, Deletion, Event, EventKind, GcPreview, HeldBlob, Intent, LinkBlob, MountBlob, NewUpload, Observation, OpenUpload, Page,
-    PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession,
+    BlobLink, Deletion, Event, EventKind, GcPreview, HeldBlob, Intent, LinkBlob, ManifestUse, MountBlob, NewUpload, Observation,
+    OpenUpload, Page, PutManifest, Referrer, ReferrersQuery, StoredManifest, Sweep, SweepPage, UploadKey, UploadSession, UsedManifest,
 };
 use registry_core::testing::ManualClock;
 use registry_core::testing::metadata_store::Fixture;
@@ -328,6 +328,21 @@ impl MetadataStore for Mutant {
             }
         }
         Ok(unknown)
+    }
+
+    async fn note_uses(&self, uses: &[(RepositoryName, Digest)]) -> Result<()> {
+        if self.has(Flaw::UsesAreNotNoted) { Ok(()) } else { self.inner.note_uses(uses).await }
+    }
+
+    async fn manifests_by_use(&self, after: Option<&ManifestUse>, limit: u32) -> Result<Vec<UsedManifest>> {
+        let mut used = self.inner.manifests_by_use(after, limit).await?;
+        match self.flaw {
+            // Those of one moment are passed over, but the first.
+            Flaw::PagesByUseGoByTheTimeAlone => used.retain(|used| after.is_none_or(|after| used.last_use.used_at < after.used_at)),
+            Flaw::UsedManifestsNeedNothing => used.iter_mut().for_each(|used| used.needs.clear()),
+            _ => {}
+        }
+        Ok(used)
     }
 
     async fn observe_blob(&self, digest: &Digest, observation: Observation) -> Result<()> {

@@ -124,7 +124,7 @@ fn report(seed: u64) {
 }
 
 /// What has to happen in a thousand seeds, or they show nothing.
-const HAPPENS: [&str; 38] = [
+const HAPPENS: [&str; 39] = [
     "checkpoints",
     "commits overtaken",
     "comparisons",
@@ -137,6 +137,7 @@ const HAPPENS: [&str; 38] = [
     "falls over: corrupt",
     "falls over: cut",
     "falls over: timeout",
+    "fills",
     "flips",
     "full disks",
     "intents fenced",

@@ -83,6 +83,11 @@ enum Episode {
         process: usize,
         zone: usize,
     },
+    /// A zone is filled with what is to be there.
+    Fill {
+        process: usize,
+        zone: usize,
+    },
     /// All that is in a zone is read.
     Scrub {
         process: usize,
@@ -169,8 +174,9 @@ fn draw(rng: &mut Rng, plan: &Plan) -> Episode {
     let process = usize::try_from(rng.below(PROCESSES as u64)).unwrap();
     let zone = usize::try_from(rng.below(ZONES as u64)).unwrap();
     match rng.below(if plan.honest { 33 } else { 37 }) {
-        30..32 => Episode::Compare { process, zone },
+        30 => Episode::Compare { process, zone },
         32 => Episode::Scrub { process, zone },
+        31 => Episode::Fill { process, zone },
         26 => Episode::Cordon { process, zone },
         27..30 => Episode::Drain { process, zone },
         19..22 => Episode::Unmounted { zone },
@@ -287,6 +293,10 @@ async fn happen(world: &Arc<World>, orders: &Orders, episode: Episode, length: D
         Episode::Compare { process, zone } => {
             let name = ZONE_NAMES[zone];
             order(world, process, "comparisons", |store| async move { store.reconcile(name).await.map(drop) }).await;
+        }
+        Episode::Fill { process, zone } => {
+            let name = ZONE_NAMES[zone];
+            order(world, process, "fills", |store| async move { store.fill(name).await.map(drop) }).await;
         }
         Episode::Scrub { process, zone } => {
             let name = ZONE_NAMES[zone];

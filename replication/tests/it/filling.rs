@@ -1,0 +1,389 @@
+//! What is to be in a zone that is new comes little by little, in an order that is of use, and in the end all of it is there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use registry_core::blob::{ListOptions, once};
+use registry_core::memory::MemoryMetadataStore;
+use registry_core::testing::{FaultPlan, Rng};
+use registry_core::{BlobStoreExt as _, Digest, ErrorKind, MetadataStore, Registry, RepositoryName, VerifyReads};
+use replication::{Bandwidth, Event, EventSink, JobStatus, Options, PlacementPolicy, ReplicatedStore};
+use tokio::time::Instant;
+
+use crate::support::{Heard, Time, World, blob, quick};
+
+/// More than a zone is owed at once.
+const MANY: u64 = 150;
+
+/// The zone that is new, by number and by name.
+const NEW: usize = 2;
+const FAR: &str = "far";
+
+/// A world of three zones in which the first two have been in use for long.
+struct Site {
+    world: World,
+    metadata: Arc<MemoryMetadataStore>,
+}
+
+fn app() -> RepositoryName {
+    "team/app".parse().unwrap()
+}
+
+fn options() -> Options {
+    let mut options = quick();
+    options.background_share = 1.0;
+    (options.compare_interval, options.scrub_interval) = (Duration::ZERO, Duration::ZERO);
+    options
+}
+
+impl Site {
+    fn new() -> Self {
+        let world = World::new(3);
+        let metadata = Arc::new(MemoryMetadataStore::with_clock(Arc::<Time>::clone(&world.clock)));
+        Self { world, metadata }
+    }
+
+    fn metadata(&self) -> Arc<dyn MetadataStore> {
+        Arc::<MemoryMetadataStore>::clone(&self.metadata)
+    }
+
+    fn registry(&self, store: &ReplicatedStore) -> Registry {
+        Registry::builder(Arc::new(store.clone()), self.metadata()).verify_reads(VerifyReads::Never).build()
+    }
+
+    /// A process that knows the first two zones only.
+    async fn of_two(&self) -> ReplicatedStore {
+        let world = World { zones: self.world.zones[..NEW].to_vec(), ..self.world.clone() };
+        world.with_metadata(options(), PlacementPolicy::default(), self.metadata()).await
+    }
+
+    /// One that knows all three.
+    async fn of_three(&self) -> ReplicatedStore {
+        self.world.with_metadata(options(), PlacementPolicy::default(), self.metadata()).await
+    }
+
+    /// The same, and what it tells.
+    async fn heard(&self) -> (ReplicatedStore, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        let sink: Arc<dyn EventSink> = Arc::<Heard>::clone(&heard);
+        (self.world.telling(options(), PlacementPolicy::default(), self.metadata(), sink).await, heard)
+    }
+
+    /// Blobs that were pushed long ago, and are in the first two zones.
+    async fn with_blobs(count: u64, len: usize) -> (Self, Vec<(Digest, Bytes)>) {
+        let site = Self::new();
+        let store = site.of_two().await;
+        let registry = site.registry(&store);
+        let blobs: Vec<_> = (0..count).map(|number| blob(5_000 + number, len)).collect();
+        for (digest, content) in &blobs {
+            registry.push_blob(&app(), digest, Some(content.len() as u64), once(content.clone())).await.unwrap();
+        }
+        store.work_once().await.unwrap();
+        site.days_pass();
+        (site, blobs)
+    }
+
+    fn days_pass(&self) {
+        self.world.clock.advance(Duration::from_secs(3 * 24 * 3600));
+    }
+
+    async fn count(&self) -> usize {
+        self.world.medium(NEW).list(ListOptions::default()).count().await
+    }
+
+    async fn has_all(&self, blobs: &[(Digest, Bytes)]) {
+        for (digest, content) in blobs {
+            assert_eq!(self.world.medium(NEW).read_all(digest).await.unwrap(), *content, "{digest}");
+        }
+    }
+}
+
+async fn fills(store: &ReplicatedStore) -> Vec<JobStatus> {
+    store.jobs(100).await.unwrap().into_iter().filter(|job| job.kind == "fill").collect()
+}
+
+/// Waits until the newest job that fills a zone is as it is to be.
+async fn until(store: &ReplicatedStore, what: &str, is: impl Fn(&JobStatus) -> bool) -> JobStatus {
+    for _ in 0..20_000 {
+        if let Some(job) = fills(store).await.into_iter().next().filter(&is) {
+            return job;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{what}: {:?}", fills(store).await)
+}
+
+/// An image of two layers and a configuration: the digest of its manifest, and what it needs.
+async fn push_image(registry: &Registry, seed: u64) -> (Digest, Vec<Digest>) {
+    let needs: Vec<_> = (0..3).map(|part| blob(10 * seed + part, 200)).collect();
+    for (digest, content) in &needs {
+        registry.push_blob(&app(), digest, Some(200), once(content.clone())).await.unwrap();
+    }
+    let of = |media_type: &str, digest: &Digest| {
+        format!(r#"{{"mediaType":"application/vnd.oci.image.{media_type}","digest":"{digest}","size":200}}"#)
+    };
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[{},{}]}}"#,
+        of("config.v1+json", &needs[0].0),
+        of("layer.v1.tar", &needs[1].0),
+        of("layer.v1.tar", &needs[2].0),
+    );
+    let digest = Digest::sha256(manifest.as_bytes());
+    let pushed = registry.put_manifest(&app(), &digest.into(), None, manifest.into(), Vec::new()).await.unwrap();
+    (pushed.digest, needs.into_iter().map(|(digest, _)| digest).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn manifests_come_first_and_then_image_by_image_what_was_used_last() {
+    const IMAGES: u64 = 120;
+    let (site, loose) = Site::with_blobs(MANY, 100).await;
+    let two = site.of_two().await;
+    let registry = site.registry(&two);
+    let mut images = Vec::new();
+    for seed in 0..IMAGES {
+        images.push(push_image(&registry, 1_000 + seed).await);
+        site.world.clock.advance(Duration::from_secs(3600));
+    }
+    two.work_once().await.unwrap();
+    // Every third is pulled again later, those that were pushed first last.
+    let (mut pulled, mut order): (Vec<_>, Vec<_>) = images.into_iter().enumerate().partition(|(number, _)| number % 3 == 0);
+    pulled.reverse();
+    for (_, (manifest, _)) in &pulled {
+        registry.manifest(&app(), &(*manifest).into()).await.unwrap();
+        // Nobody waits for that to be noted.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        site.world.clock.advance(Duration::from_secs(3600));
+    }
+    order.append(&mut pulled);
+    order.reverse();
+    site.days_pass();
+
+    // What is owed later is made later.
+    site.world.zones[NEW].set_plan(FaultPlan::default().with_latency(Duration::from_millis(5), Duration::from_millis(15)));
+    let (store, heard) = site.heard().await;
+    let workers = store.start();
+    let begun = store.fill(FAR).await.unwrap();
+    let job = until(&store, "it is filled", |job| !job.is_open()).await;
+    workers.stop().await;
+    let all = MANY + 4 * IMAGES;
+    assert_eq!((job.id, job.state, job.unit, job.done, job.total), (begun.id, "done", "blobs", all, Some(all)), "{}", job.note);
+    let came: Vec<_> = heard.take();
+    assert_eq!(came.iter().filter(|event| matches!(event, Event::Filled { zone } if zone == FAR)).count(), 1);
+    let came: Vec<_> = came
+        .iter()
+        .filter_map(|event| if let Event::Replicated { digest, zone, .. } = event { Some((*digest, zone)) } else { None })
+        .collect();
+    assert!(came.iter().all(|(_, zone)| *zone == FAR) && came.len() as u64 == all, "{} came", came.len());
+    let manifests: BTreeSet<_> = order.iter().map(|(_, (manifest, _))| *manifest).collect();
+    let place = |digest: &Digest| came.iter().position(|(other, _)| other == digest).unwrap();
+    // So many are owed at once, and come in any order.
+    const SLACK: usize = 2 * 32 + 4;
+    for manifest in &manifests {
+        let place = place(manifest);
+        assert!(place < manifests.len() + SLACK, "a manifest came as {place}");
+    }
+    for (rank, (_, (_, needs))) in order.iter().enumerate() {
+        for need in needs {
+            let (place, expected) = (place(need), manifests.len() + 3 * rank);
+            assert!(place.abs_diff(expected) <= SLACK, "image {rank} came as {place} and not about {expected}");
+        }
+    }
+    let images = manifests.len() * 4;
+    assert!(loose.iter().all(|(digest, _)| place(digest) + SLACK >= images), "what is no image's came early");
+    site.has_all(&loose).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_does_not_wait_behind_all_that_was_there_before() {
+    const KIB: usize = 1024;
+    let (site, blobs) = Site::with_blobs(400, 2 * KIB).await;
+    // It is filled at 5 KiB/s: in 160 s.
+    let limits = Bandwidth::default().with_write(10 * KIB as u64).with_background(0.5);
+    let store = site.world.limited(options(), NEW, limits, Some(site.metadata())).await;
+    let registry = site.registry(&store);
+    let start = Instant::now();
+    let workers = store.start();
+    // The first comparison of places with policies finds that it lacks much.
+    let begun = until(&store, "a job has begun", |_| true).await;
+    assert_eq!(begun.zone.as_deref(), Some(FAR));
+    until(&store, "some has come", |job| job.done > 50).await;
+    let (digest, content) = blob(1, 2 * KIB);
+    registry.push_blob(&app(), &digest, Some(2 * KIB as u64), once(content.clone())).await.unwrap();
+    let pushed = Instant::now();
+    while !site.world.medium(NEW).contains(&digest).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let waited = pushed.elapsed().as_secs_f64();
+    assert!(waited < 20.0, "it came after {waited} s");
+    let mut most = 0;
+    loop {
+        let job = fills(&store).await.remove(0);
+        if !job.is_open() {
+            assert_eq!((job.state, job.done, job.total), ("done", 400, Some(400)));
+            break;
+        }
+        most = most.max(store.status().await.unwrap()[NEW].backlog);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let took = start.elapsed().as_secs_f64();
+    assert!((150.0..260.0).contains(&took), "it took {took} s");
+    assert!((16..=65).contains(&most), "it was owed {most} at once");
+    site.has_all(&blobs).await;
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_lacks_few_is_owed_them_at_once() {
+    for (count, has_job) in [(100, false), (101, true)] {
+        let (site, blobs) = Site::with_blobs(count, 50).await;
+        let store = site.of_three().await;
+        let report = store.reconcile_policies().await.unwrap();
+        assert_eq!((report.blobs, report.changed), (count, 100));
+        assert_eq!(fills(&store).await.len(), usize::from(has_job), "{count}");
+        assert_eq!(store.status().await.unwrap()[NEW].backlog, 100);
+        // The next comparison leaves the rest to the job.
+        assert_eq!(store.reconcile_policies().await.unwrap().changed, 0);
+        let workers = store.start();
+        if has_job {
+            let job = until(&store, "it is filled", |job| !job.is_open()).await;
+            assert_eq!((job.state, job.done, job.total), ("done", 101, Some(101)));
+        } else {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+        workers.stop().await;
+        site.has_all(&blobs).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_often_its_process_dies_it_comes_to_its_end() {
+    let (site, blobs) = Site::with_blobs(2 * MANY, 3000).await;
+    let mut rng = Rng::new(77);
+    let begun = site.of_three().await.fill(FAR).await.unwrap();
+    let mut done = Vec::new();
+    for _ in 0..20 {
+        let limits = Bandwidth::default().with_write(60_000).with_background(1.0);
+        let store = site.world.limited(options(), NEW, limits, Some(site.metadata())).await;
+        let workers = store.start();
+        tokio::time::sleep(Duration::from_millis(300 + rng.below(3000))).await;
+        // As a crash.
+        drop(workers);
+        let job = fills(&store).await.remove(0);
+        assert!(job.total.is_none_or(|total| job.done <= total && total <= 2 * MANY), "{job:?}");
+        done.push(job.done);
+        // Its lease is over.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+    assert!(done.iter().any(|done| (1..2 * MANY).contains(done)), "it was met halfway: {done:?}");
+    let store = site.of_three().await;
+    let workers = store.start();
+    let job = until(&store, "it is filled", |job| !job.is_open()).await;
+    workers.stop().await;
+    assert_eq!((job.id, job.state, job.done, job.total), (begun.id, "done", 2 * MANY, Some(2 * MANY)));
+    assert_eq!(fills(&store).await.len(), 1, "it was one job all the time");
+    site.has_all(&blobs).await;
+    assert_eq!(site.count().await, blobs.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_tells_what_it_waits_for_and_ends_when_the_zone_is_to_be_emptied() {
+    let (site, blobs) = Site::with_blobs(MANY, 50).await;
+    let store = site.of_three().await;
+    store.cordon(FAR).await.unwrap();
+    let workers = store.start();
+    store.fill(FAR).await.unwrap();
+    let job = until(&store, "it waits", |job| job.note.contains("cordoned")).await;
+    assert_eq!((job.done, job.total), (0, Some(MANY)));
+    store.uncordon(FAR).await.unwrap();
+    // Its disk is full.
+    site.world.zones[NEW].set_plan(FaultPlan::default().with_space(0));
+    until(&store, "copies fail", |job| job.note.contains("copies fail")).await;
+    site.world.zones[NEW].set_plan(FaultPlan::default());
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let job = until(&store, "it is filled", |job| !job.is_open()).await;
+    assert_eq!((job.state, job.note.as_str()), ("done", ""));
+    site.has_all(&blobs).await;
+
+    let again = store.fill(FAR).await.unwrap();
+    let job = until(&store, "there is nothing to do", |job| job.id == again.id && !job.is_open()).await;
+    assert_eq!((job.state, job.done, job.total), ("done", MANY, Some(MANY)));
+
+    site.world.zones[NEW].set_plan(FaultPlan::default().with_space(0));
+    store.drain(FAR).await.unwrap();
+    let refused = store.fill(FAR).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("the zone is draining: nothing is copied into it"), "{refused}");
+    site.world.zones[NEW].set_plan(FaultPlan::default());
+    tokio::time::sleep(Duration::from_secs(4000)).await;
+    assert_eq!(site.count().await, 0);
+    // What is gone from it comes back the same way.
+    store.uncordon(FAR).await.unwrap();
+    let third = store.fill(FAR).await.unwrap();
+    until(&store, "it is filled again", |job| job.id == third.id && job.state == "done").await;
+    store.drain(FAR).await.unwrap();
+    workers.stop().await;
+    site.has_all(&blobs).await;
+    let unknown = store.fill("nowhere").await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::InvalidInput);
+    let blind = site.world.process(options()).await.fill(FAR).await.unwrap_err();
+    assert_eq!(blind.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_is_drained_while_it_is_filled_is_not_filled_any_more() {
+    let (site, _) = Site::with_blobs(2 * MANY, 3000).await;
+    let limits = Bandwidth::default().with_write(30_000).with_background(1.0);
+    let store = site.world.limited(options(), NEW, limits, Some(site.metadata())).await;
+    let workers = store.start();
+    let begun = store.fill(FAR).await.unwrap();
+    until(&store, "some has come", |job| job.done > 20).await;
+    store.drain(FAR).await.unwrap();
+    let job = until(&store, "it is called off", |job| !job.is_open()).await;
+    assert_eq!((job.id, job.state), (begun.id, "cancelled"));
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        if site.count().await == 0 && store.jobs(1).await.unwrap()[0].state == "done" {
+            workers.stop().await;
+            return;
+        }
+    }
+    panic!("it is not emptied: {:?}", store.jobs(2).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_new_zones_are_filled_at_once_each_at_its_own_pace() {
+    let site = Site::new();
+    let one = World { zones: site.world.zones[..1].to_vec(), ..site.world.clone() };
+    let alone = one.with_metadata(options(), PlacementPolicy::default(), site.metadata()).await;
+    let registry = site.registry(&alone);
+    let blobs: Vec<_> = (0..2 * MANY).map(|number| blob(5_000 + number, 2000)).collect();
+    for (digest, content) in &blobs {
+        registry.push_blob(&app(), digest, Some(2000), once(content.clone())).await.unwrap();
+    }
+    site.days_pass();
+    let limits = Bandwidth::default().with_write(10_000).with_background(1.0);
+    let store = site.world.limited(options(), NEW, limits, Some(site.metadata())).await;
+    let workers = store.start();
+    let mut most = 0;
+    loop {
+        let jobs = fills(&store).await;
+        let of = |zone: &str| jobs.iter().find(|job| job.zone.as_deref() == Some(zone));
+        if let (Some(middle), Some(far)) = (of("middle"), of(FAR)) {
+            if far.state == "done" {
+                assert_eq!(middle.state, "done");
+                break;
+            }
+            most = most.max(store.status().await.unwrap()[NEW].backlog);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    workers.stop().await;
+    // A few that a comparison owes at once, and what a job owes ahead.
+    assert!((32..=100 + 64).contains(&most), "it was owed {most} at once");
+    for (digest, _) in &blobs {
+        assert_eq!(site.world.holders(digest).await, [0, 1, 2]);
+    }
+}
