@@ -1,12 +1,11 @@
 //! Makes known to the ledger what was pushed while there was one plain store.
 //!
-//! What a plain store has acknowledged is as good as what is pushed to a zone now: so it is readable at once, and owed to the other zones. Copying verifies
-//! it. What the metadata has noted as damaged or missing is left to the comparison of placements with policies, which verifies before it trusts.
+//! What a plain store has acknowledged is as good as what is pushed to a zone now: so it is readable at once. The other zones are filled with it, as any that
+//! is new; copying verifies it. What the metadata has noted as damaged or missing is left to the comparison of placements with policies, which verifies before it trusts.
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use registry_core::metadata::HeldBlob;
 use registry_core::{BlobStore as _, ErrorKind, MetadataStore, Result};
-use replication::ZoneId;
 use replication::ledger::{Commit, ZoneRecord};
 
 use crate::identity;
@@ -52,12 +51,10 @@ async fn adopt(zones: &Zones, metadata: &dyn MetadataStore, known: &[ZoneRecord]
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        let wanted: Vec<_> = held.repositories.iter().flat_map(|repository| zones.replicated.zones_of(Some(repository.as_str()))).collect();
-        // Where it is it may not be wanted; the next comparison sees to that, once it is where it is to be.
-        let targets: Vec<ZoneId> =
-            known.iter().filter(|zone| wanted.contains(&zone.name) || zone.name == *name).map(|zone| zone.id.clone()).collect();
-        let intent = zones.ledger.intend(digest, Some(size), &targets).await?;
-        let Some(here) = known.iter().find(|zone| zone.name == *name).and_then(|zone| intent.target(&zone.id)) else { continue };
+        // Where else it is wanted, and whether it is here, the comparison of placements with policies sees to.
+        let Some(here) = known.iter().find(|zone| zone.name == *name) else { continue };
+        let intent = zones.ledger.intend(digest, Some(size), std::slice::from_ref(&here.id)).await?;
+        let Some(here) = intent.target(&here.id) else { continue };
         let commit = Commit { digest: *digest, size, zone: here.zone.clone(), generation: here.generation };
         zones.ledger.committed(&commit).await?;
         return Ok(true);

@@ -42,6 +42,8 @@ pub(crate) struct Member {
     stranger: AtomicBool,
     /// It did not say who it is when it was last passed over.
     was_away: AtomicBool,
+    /// It is told how it is.
+    tells: AtomicBool,
     /// It is owed something for long.
     pub(crate) late: AtomicBool,
     /// What it is used for, as the ledger was last heard to say.
@@ -70,6 +72,7 @@ impl Member {
             confirmed_at: Mutex::default(),
             stranger: AtomicBool::new(false),
             was_away: AtomicBool::new(false),
+            tells: AtomicBool::new(false),
             late: AtomicBool::new(false),
             state: Mutex::default(),
         }
@@ -216,7 +219,17 @@ impl Member {
     fn is_down(&self, error: &Error) {
         tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");
         metrics::breaker(&self.name, true);
-        self.events.tell(&Event::ZoneDown { zone: self.name.clone(), reason: error.to_string() });
+        if self.tells.load(Ordering::Relaxed) {
+            self.events.tell(&Event::ZoneDown { zone: self.name.clone(), reason: error.to_string() });
+        }
+    }
+
+    /// From now on it is told how the zone is: a process without workers only looks at it for a moment.
+    pub(crate) fn begin_to_tell(&self) {
+        if !self.tells.swap(true, Ordering::Relaxed) && self.health.is_open() {
+            let reason = self.health.last_error().unwrap_or_default();
+            self.events.tell(&Event::ZoneDown { zone: self.name.clone(), reason });
+        }
     }
 
     /// Makes a request that is to be answered within the [`request_timeout`](Options::request_timeout), and notes how it ended, and when.

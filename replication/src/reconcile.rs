@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use registry_core::metadata::HeldBlob;
 use registry_core::{Error, ErrorKind, MetadataStore, RepositoryName, Result};
@@ -14,7 +15,7 @@ use crate::store::ReplicatedStore;
 const PAGE: u32 = 500;
 
 /// What a zone lacks is owed to it at once if it is no more than so many blobs.
-const FEW: u64 = 100;
+const FEW: u64 = 20;
 
 /// What a comparison of placements with policies did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,32 +77,29 @@ pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
 #[derive(Debug, Default)]
 pub(crate) struct Filling {
     zones: Vec<ZoneId>,
-    /// What each of the others lacked.
-    lacking: BTreeMap<ZoneId, u64>,
+    /// What each of the others lacked, where that may begin a job.
+    lacking: Option<BTreeMap<ZoneId, u64>>,
 }
 
 impl Filling {
     async fn of(cluster: &Cluster) -> Result<Self> {
-        Ok(Self { zones: crate::jobs::filling(cluster).await?, lacking: BTreeMap::new() })
+        Ok(Self { zones: crate::jobs::filling(cluster).await?, lacking: Some(BTreeMap::new()) })
     }
 
     /// What the job that fills this zone leaves to those that fill others.
     pub(crate) async fn but(cluster: &Cluster, zone: &ZoneId) -> Result<Self> {
-        let mut others = Self::of(cluster).await?;
-        others.zones.retain(|other| other != zone);
-        Ok(others)
+        let mut zones = crate::jobs::filling(cluster).await?;
+        zones.retain(|other| other != zone);
+        Ok(Self { zones, lacking: None })
     }
 
-    /// Of the zones where a blob is to be from now on, those that are to be owed it now. From one that lacks more than a few on, a job does that.
+    /// Of the zones where a blob is to be, those that are to be owed it now, or have it to keep. From one that lacks more than a few on, a job does that.
     async fn now(&mut self, cluster: &Cluster, mut targets: Vec<ZoneId>, desired: &[ZoneId]) -> Result<Vec<ZoneId>> {
         for zone in targets.iter().filter(|zone| !desired.contains(zone)) {
-            if self.zones.contains(zone) {
-                continue;
-            }
-            let lacking = self.lacking.entry(zone.clone()).or_default();
+            let Some(lacking) = self.lacking.as_mut().filter(|_| !self.zones.contains(zone)) else { continue };
+            let lacking = lacking.entry(zone.clone()).or_default();
             *lacking += 1;
-            if *lacking > FEW {
-                crate::jobs::fill(cluster, zone).await?;
+            if *lacking == FEW + 1 && crate::jobs::fill(cluster, zone).await? {
                 self.zones.push(zone.clone());
             }
         }
@@ -124,13 +122,15 @@ pub(crate) async fn retarget(cluster: &Cluster, held: &HeldBlob, placements: &[P
     if targets.is_empty() || desired == targets {
         return Ok(false);
     }
-    let mut targets = filling.now(cluster, targets, &desired).await?;
-    if desired == targets {
+    let options = &cluster.options;
+    let mut now = filling.now(cluster, targets.clone(), &desired).await?;
+    // What is wanted nowhere else goes once it is owed to all that want it, and not before: it might be among the last.
+    let untouched_for = if now == targets { options.narrow_after } else { Duration::MAX };
+    if now.iter().all(|zone| desired.contains(zone)) && now != targets {
         return Ok(false);
     }
-    targets.extend(strangers);
-    let options = &cluster.options;
-    let retarget = Retarget { targets, untouched_for: options.narrow_after, trash_delay: options.trash_delay };
+    now.extend(strangers);
+    let retarget = Retarget { targets: now, untouched_for, trash_delay: options.trash_delay };
     let changed = cluster.ledger.retarget(&held.digest, &retarget).await?;
     cluster.wake(&cluster.ids());
     Ok(changed)

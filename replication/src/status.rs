@@ -114,6 +114,11 @@ impl ReplicatedStore {
         Ok(zones.collect())
     }
 
+    /// What a zone is used for, as this process has last heard; `None` if there is no such zone.
+    pub fn state_of(&self, zone: &str) -> Option<ZoneState> {
+        self.cluster.members.iter().find(|member| member.name == zone).map(|member| member.state())
+    }
+
     /// Where the blobs of an image of this scope are: its manifests, configurations and layers, as the caller has found them.
     pub async fn image_status(&self, scope: Option<&str>, digests: &[Digest]) -> Result<Vec<ImageZone>> {
         let cluster = &self.cluster;

@@ -214,11 +214,13 @@ pub(crate) fn line(job: &JobStatus, pace: Option<f64>) -> String {
     };
     let state = match job.state {
         "open" if job.running => String::new(),
-        "open" => ", nobody is at it".to_owned(),
+        "open" if job.total.is_some() => ", nobody is at it".to_owned(),
+        "open" => ", no server with the zone has taken it up yet".to_owned(),
         state => format!(", {state}"),
     };
     let rest = match (job.total, pace) {
-        (Some(total), Some(pace)) if job.is_open() && total > job.done => {
+        // What waits goes at no pace.
+        (Some(total), Some(pace)) if job.is_open() && job.note.is_empty() && total > job.done => {
             let left = (total - job.done) as f64 / pace;
             format!(", {}, about {} left", rate(pace), age(Duration::from_secs_f64(left.min(1e9))))
         }

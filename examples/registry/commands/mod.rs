@@ -67,7 +67,7 @@ enum Command {
     /// Wait until an image can be pulled from a zone
     #[command(after_help = "For pipelines that push in one place and deploy in another:\n  \
                       registry wait team/app:v1 --zone leo --timeout 5m\n\n\
-                      The exit code is 1 if it is not there in time. A server's admin listener answers the same at\n  \
+                      The exit code is 1 if it is not there in time, and at once if nobody has pushed it. A server's admin listener answers the same at\n  \
                       /replication/wait?image=team/app:v1&zone=leo&timeout=5m")]
     Wait(wait::Options),
     /// Try failed copies again at once
@@ -75,10 +75,11 @@ enum Command {
         after_help = "A failed copy is tried again by itself, ever more rarely. After this it is due at once; a running server makes it."
     )]
     Replay(replay::Options),
-    /// Take a zone out of use for a while, or for good
+    /// Add a zone, take one out of use for a while, or for good
     #[command(
         subcommand,
         after_help = "Examples:\n  \
+                      registry zone add tokyo             after its [[zone]] was added and the servers restarted: how far it is filled\n  \
                       registry zone cordon boston         nothing new is written there, while its storage is looked after\n  \
                       registry zone uncordon boston\n  \
                       registry zone drain boston          everything is moved to the other zones\n  \
@@ -106,9 +107,25 @@ enum Command {
     Config(config::Command),
 }
 
+/// All that may be said. Every command takes every setting; its help shows its own options, and where the others are.
+fn command_line() -> clap::Command {
+    fn hide_settings(command: &mut clap::Command) {
+        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "serve") {
+            let is_setting = |arg: &clap::Arg| arg.is_global_set() && !SHOWN.contains(&arg.get_id().as_str());
+            *command = std::mem::take(command).mut_args(|arg| if is_setting(&arg) { arg.hide(true) } else { arg });
+            hide_settings(command);
+        }
+    }
+    const SHOWN: [&str; 2] = ["config", "data"];
+    let mut command = Cli::command().args(args());
+    command.build();
+    hide_settings(&mut command);
+    command
+}
+
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> Result<(), Failure> {
-    let matches = Cli::command().args(args()).get_matches();
+    let matches = command_line().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let command = cli.command.unwrap_or(Command::Serve);
     match &command {
@@ -121,7 +138,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         return config::show(&values);
     }
     let config = values.resolve()?;
-    logging::start(&config);
+    logging::start(&config, matches!(command, Command::Serve));
     for (name, problem) in unknown_variables() {
         tracing::warn!("environment variable {name}: {problem}");
     }

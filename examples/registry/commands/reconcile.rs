@@ -10,7 +10,7 @@ use crate::failure::Failure;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only this zone
-    #[arg(id = "in", value_name = "ZONE")]
+    #[arg(id = "in", long = "zone", value_name = "ZONE")]
     zone: Option<String>,
     #[command(flatten)]
     follow: job::Options,

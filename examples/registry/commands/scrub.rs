@@ -13,7 +13,7 @@ use crate::failure::Failure;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only this zone
-    #[arg(id = "in", value_name = "ZONE")]
+    #[arg(id = "in", long = "zone", value_name = "ZONE")]
     zone: Option<String>,
     /// Read everything, not only what was not read within replication.scrub_interval
     #[arg(long)]

@@ -142,7 +142,11 @@ fn welcome(config: &Config, mut address: SocketAddr, admin: Option<SocketAddr>) 
     text.push_str(&format!("See what is there:  curl http://{address}/v2/_catalog\n"));
     if config.zones.len() > 1 {
         let names: Vec<_> = config.zones.iter().map(|zone| zone.name.as_str()).collect();
-        text.push_str(&format!("See it copied to the zones {}:  registry status --data {}\n", names.join(", "), config.data.display()));
+        let given = match &config.file {
+            Some(file) => format!("--config {}", file.display()),
+            None => format!("--data {}", config.data.display()),
+        };
+        text.push_str(&format!("See it copied to the zones {}:  registry status {given}\n", names.join(", ")));
     }
     text.push_str("Stop with Ctrl-C.\n");
     text

@@ -72,14 +72,16 @@ pub(crate) async fn run(config: &Config, command: &Command) -> Result<(), Failur
     }
     let purpose = if matches!(command, Command::Add(_)) { Purpose::Add } else { Purpose::Use };
     let stores = Stores::open(config, purpose).await?;
-    let done = match &stores.zones {
-        Some(zones) if matches!(command, Command::Remove(_)) && is_removed(zones, zone).await? => {
-            let text = format!("{zone} is none of the registry's zones any more: remove its [[zone]] from the configuration.\n");
-            tell(zone, json, "removed", &text)
-        }
-        Some(zones) => order(&zones.replicated, command).await,
-        None => Err(Failure::new("there is only one zone").hint("a registry with several [[zone]] can do without one of them")),
-    };
+    let done =
+        match &stores.zones {
+            Some(zones) if matches!(command, Command::Remove(_)) && is_removed(zones, zone).await? => {
+                let text = format!("{zone} is none of the registry's zones any more: remove its [[zone]] from the configuration.\n");
+                tell(zone, json, "removed", &text)
+            }
+            Some(zones) => order(&zones.replicated, command).await,
+            None => Err(Failure::new("there is only one zone")
+                .hint("write a second [[zone]] into the configuration and restart the server with it")),
+        };
     stores.close().await;
     done
 }

@@ -41,7 +41,7 @@ pub(crate) fn args() -> Vec<Arg> {
         .value_name("FILE")
         .env("REGISTRY_CONFIG")
         .global(true)
-        .help("The configuration file (TOML); `registry config example` prints one");
+        .help("The configuration file (TOML); `registry config example` prints one, and `registry --help` tells of every setting, which all commands take");
     let zone = table_arg(
         &ZONE,
         "REGISTRY_ZONE",

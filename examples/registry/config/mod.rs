@@ -66,6 +66,8 @@ pub(crate) enum Database {
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    /// The file that it is from.
+    pub(crate) file: Option<PathBuf>,
     /// Where to serve.
     pub(crate) listen: String,
     /// The directory of everything.
@@ -82,8 +84,10 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     /// Threads of the runtime; `None`: one per CPU.
     pub(crate) worker_threads: Option<usize>,
-    /// What is logged.
+    /// What a server logs.
     pub(crate) log: String,
+    /// What a command beside it logs: warnings, unless its flags or the environment ask for more.
+    pub(crate) command_log: String,
     /// Whether logs are JSON.
     pub(crate) log_json: bool,
     /// The database.
@@ -145,6 +149,7 @@ pub(crate) struct Gc {
 /// All settings as they were given, each with its origin: what [`Config`] is read from and what `config show` prints.
 #[derive(Debug)]
 pub(crate) struct Values {
+    file: Option<PathBuf>,
     settings: BTreeMap<&'static str, Given>,
     zones: Vec<keys::Keys>,
     policies: Vec<keys::Keys>,
@@ -164,7 +169,7 @@ impl Values {
         }
         let zones = if given.zones.is_empty() { file.zones } else { given.zones };
         let policies = if given.policies.is_empty() { file.policies } else { given.policies };
-        Ok(Self { settings, zones, policies })
+        Ok(Self { file: given.config, settings, zones, policies })
     }
 
     fn get(&self, key: &str) -> &Given {
@@ -226,6 +231,11 @@ impl Values {
             shutdown_timeout: self.duration("shutdown_timeout")?,
             worker_threads: (threads > 0).then_some(threads),
             log: self.log()?,
+            command_log: match self.get("log").origin {
+                Origin::Flag(_) | Origin::Variable(_) => self.log()?,
+                _ => "warn".to_owned(),
+            },
+            file: self.file.clone(),
             log_json: self.choice::<String>("log_format")? == "json",
             database: self.database(&data)?,
             connections: self.count("metadata.connections")?.max(1),

@@ -24,7 +24,7 @@ async fn eventful(data: &Path, events: &Path) -> (Server, Digest) {
     rotten[3] ^= 1;
     std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, rotten).unwrap();
-    let output = registry(data.parent().unwrap(), &["scrub", "local", "--now", "--no-wait", "--data", data.to_str().unwrap()]);
+    let output = registry(data.parent().unwrap(), &["scrub", "--zone", "local", "--now", "--no-wait", "--data", data.to_str().unwrap()]);
     assert!(output.status.success(), "{}", texts(&output).1);
     eventually("it was made again", || told("repaired") == 1);
     std::fs::remove_file(&file).unwrap();

@@ -57,11 +57,11 @@ async fn what_happened_behind_our_back_is_told_exactly_and_put_right() {
         std::fs::write(&file, bytes).unwrap();
     }
     let (all, few, rotten) = (digests.len() as u64, few as u64, rotten as u64);
-    let counts = found(dir, &config, &["reconcile", "boston"]);
+    let counts = found(dir, &config, &["reconcile", "--zone", "boston"]);
     assert_eq!(counts, serde_json::json!({ "blobs": all + few, "missing": few, "foreign": few }));
     eventually("they were copied back", || digests[..few as usize].iter().all(|digest| file_of(&boston, digest).is_file()));
     eventually("what nobody knows is gone", || blobs(&boston).len() == digests.len());
-    let counts = found(dir, &config, &["scrub", "boston", "--now"]);
+    let counts = found(dir, &config, &["scrub", "--now", "--zone", "boston"]);
     let good = 300 * (all - rotten);
     assert_eq!(counts, serde_json::json!({ "read": all, "bytes": good, "corrupt": rotten }));
     eventually("they were made again", || {
@@ -69,9 +69,9 @@ async fn what_happened_behind_our_back_is_told_exactly_and_put_right() {
             .iter()
             .all(|digest| std::fs::read(file_of(&boston, digest)).is_ok_and(|bytes| Digest::sha256(&bytes) == *digest))
     });
-    assert_eq!(found(dir, &config, &["scrub", "boston", "--now"]), serde_json::json!({ "read": all, "bytes": 300 * all }));
+    assert_eq!(found(dir, &config, &["scrub", "--now", "--zone", "boston"]), serde_json::json!({ "read": all, "bytes": 300 * all }));
     for zone in ["boston", "leo"] {
-        assert_eq!(found(dir, &config, &["reconcile", zone]), serde_json::json!({ "blobs": all }), "{zone}");
+        assert_eq!(found(dir, &config, &["reconcile", "--zone", zone]), serde_json::json!({ "blobs": all }), "{zone}");
     }
     server.stop();
 }
@@ -193,20 +193,20 @@ async fn wherever_they_are_killed_comparing_and_scrubbing_go_on_and_harm_nothing
         let (gone, rotten) = (digests[round * 3], digests[round * 3 + 1]);
         std::fs::remove_file(file_of(&boston, &gone)).unwrap();
         std::fs::write(file_of(&boston, &rotten), vec![0; 2_000]).unwrap();
-        kill_after(begin(&config, &["reconcile", "boston"]), Duration::from_millis(rng.below(400)));
-        kill_after(begin(&config, &["scrub", "boston", "--now"]), Duration::from_millis(rng.below(400)));
+        kill_after(begin(&config, &["reconcile", "--zone", "boston"]), Duration::from_millis(rng.below(400)));
+        kill_after(begin(&config, &["scrub", "--now", "--zone", "boston"]), Duration::from_millis(rng.below(400)));
         if round % 4 == 0 {
             server.kill();
             server = serve(dir, &config);
         }
-        told(dir, &config, &["reconcile", "boston"]);
-        told(dir, &config, &["scrub", "boston", "--now"]);
+        told(dir, &config, &["reconcile", "--zone", "boston"]);
+        told(dir, &config, &["scrub", "--now", "--zone", "boston"]);
         let good = |digest: &Digest| std::fs::read(file_of(&boston, digest)).is_ok_and(|bytes| Digest::sha256(&bytes) == *digest);
         // One that the killed scrub had passed by was read by the next.
         eventually("both are good again", || {
             let all = good(&gone) && good(&rotten);
             if !all {
-                told(dir, &config, &["scrub", "boston", "--now"]);
+                told(dir, &config, &["scrub", "--now", "--zone", "boston"]);
             }
             all
         });

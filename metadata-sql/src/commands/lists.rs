@@ -76,17 +76,18 @@ pub(crate) struct ManifestsByUse {
 impl Query for ManifestsByUse {
     type Output = Vec<UsedManifest>;
 
-    /// Backwards along an index. No digest has a space in it.
+    /// Backwards along an index on just this expression, from where its first column says. No digest has a space in it.
     async fn run<R: Reader>(&self, reader: &mut R) -> Result<Vec<UsedManifest>> {
-        let sql = "SELECT m.used_at, r.name, m.digest, (SELECT string_agg(e.target, ' ') FROM edges e WHERE e.repository = m.repository AND e.manifest = m.digest)
+        const USED: &str = "CASE WHEN m.used_at > m.pushed_at THEN m.used_at ELSE m.pushed_at END";
+        let sql = format!("SELECT {USED}, r.name, m.digest, (SELECT string_agg(e.target, ' ') FROM edges e WHERE e.repository = m.repository AND e.manifest = m.digest)
             FROM manifests m JOIN repositories r ON r.id = m.repository
-            WHERE (m.used_at, m.repository, m.digest) < (?1, COALESCE((SELECT id FROM repositories WHERE name = ?2), ?5), ?3)
-            ORDER BY m.used_at DESC, m.repository DESC, m.digest DESC LIMIT ?4";
+            WHERE {USED} <= ?1 AND ({USED}, m.repository, m.digest) < (?1, COALESCE((SELECT id FROM repositories WHERE name = ?2), ?5), ?3)
+            ORDER BY {USED} DESC, m.repository DESC, m.digest DESC LIMIT ?4");
         let (used_at, repository, digest) = match &self.after {
             Some(after) => (after.used_at, after.repository.to_string(), after.digest.to_string()),
             None => (Timestamp::from_millis(i64::MAX), String::new(), String::new()),
         };
-        reader.query(sql, params![used_at, repository, digest, self.limit, i64::MAX]).await?.into_iter().map(used).collect()
+        reader.query(&sql, params![used_at, repository, digest, self.limit, i64::MAX]).await?.into_iter().map(used).collect()
     }
 }
 

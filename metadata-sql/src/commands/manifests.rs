@@ -48,11 +48,10 @@ impl Put {
             let json = serde_json::to_string(annotations);
             Some(json.map_err(|error| Error::new(ErrorKind::Internal, "annotations cannot be written").with_source(error))?)
         };
-        let sql = "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, annotations, pushed_at, used_at, bytes)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)
+        let sql = "INSERT INTO manifests (repository, digest, media_type, size, subject, artifact_type, annotations, pushed_at, bytes)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
             ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type, size = excluded.size, subject = excluded.subject,
-                artifact_type = excluded.artifact_type, annotations = excluded.annotations, pushed_at = excluded.pushed_at,
-                used_at = excluded.used_at, bytes = excluded.bytes";
+                artifact_type = excluded.artifact_type, annotations = excluded.annotations, pushed_at = excluded.pushed_at, bytes = excluded.bytes";
         let size = bytes.len() as u64;
         let values = params![repository, digest, media_type, size, subject.as_ref(), artifact_type.as_ref(), annotations, now, bytes];
         transaction.execute(sql, values).await?;

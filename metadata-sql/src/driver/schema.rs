@@ -214,11 +214,10 @@ const VERSION_3: &[&str] = &[
     ) {heap}",
 ];
 
-/// When manifests were last used.
+/// When manifests were last pulled: a push is a use too, also one by a server of an earlier release that runs beside. No row is written anew.
 const VERSION_4: &[&str] = &[
     "ALTER TABLE manifests ADD COLUMN used_at {int} NOT NULL DEFAULT 0",
-    "UPDATE manifests SET used_at = pushed_at",
-    "CREATE INDEX manifests_by_use ON manifests (used_at, repository, digest)",
+    "CREATE INDEX manifests_by_use ON manifests ((CASE WHEN used_at > pushed_at THEN used_at ELSE pushed_at END), repository, digest)",
 ];
 
 /// Brings the tables to the version that this crate knows. Safe beside other processes that do the same.

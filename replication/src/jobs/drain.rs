@@ -30,7 +30,8 @@ pub(super) fn check(cluster: &Cluster, leaving: &Member) -> Result<()> {
             return Err(Error::new(ErrorKind::InvalidInput, message).with_zone(&leaving.name));
         }
         if left < rule.min_copies as usize {
-            let message = format!("the policy for {} asks for {} copies, and {left} zones would be left", rule.pattern, rule.min_copies);
+            let zones = if left == 1 { "one zone" } else { &format!("{left} zones") };
+            let message = format!("the policy for {} asks for {} copies, and {zones} would be left", rule.pattern, rule.min_copies);
             return Err(Error::new(ErrorKind::InvalidInput, message).with_zone(&leaving.name));
         }
     }
@@ -68,7 +69,7 @@ impl Left {
             }
         };
         say(self.leaving, "wait for verified copies elsewhere, or are being deleted");
-        say(self.recent, "were pushed just now, and wait");
+        say(self.recent, "were pushed just now, and wait for some minutes (narrow_after)");
         say(self.unheld, "are held by no repository, and wait for garbage collection");
         say(self.stuck, "may be in no other zone by their policies");
         say(self.failed, "could not be told to leave");

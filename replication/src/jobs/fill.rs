@@ -1,28 +1,36 @@
 //! Filling a zone that lacks much of what is to be there, because it is new or was out of use: what is to be there is owed to it little by little, so that what is pushed meanwhile does not wait behind all of it, and
 //! image by image, those that were used last first, so that the zone is of use long before it has everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use registry_core::metadata::{HeldBlob, ManifestUse};
 use registry_core::{Digest, Error, ErrorKind, MetadataStore, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{keeping, save, zone_of};
+use super::{CLOSED, keeping, save, zone_of};
 use crate::cluster::{Cluster, is_visible};
 use crate::ledger::{Backlog, Desired, Job, JobState, Placement, ZoneId, ZoneState};
 use crate::member::Member;
+use crate::read::size_of;
 use crate::reconcile::{self, Filling};
 use crate::workers::Stop;
 
 /// Manifests that are looked at in one go, and blobs.
-const MANIFESTS: u32 = 100;
+const MANIFESTS: u32 = 20;
 const BLOBS: u32 = 500;
 
-/// How much the zone is owed at once, at most: who pushes waits behind that.
+/// How many copies the zone is owed at once, at most: what is pushed waits behind them. If they are not small, as many as leave room for one of what is pushed.
 const AHEAD: u64 = 32;
-const AHEAD_BYTES: u64 = 256 << 20;
+const SMALL: u64 = 4 << 20;
+
+/// After so long in which no copy has come, those that are owed are not waited for: no zone that has them can be read now, or they fail.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often it is noted how far it is.
+const SAVE: Duration = Duration::from_secs(1);
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +102,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
     };
     let Some(zone) = member.id().cloned() else { return Err(Error::new(ErrorKind::Internal, "a zone without identity")) };
     let mut all_is_owed: Option<Instant> = None;
+    let (mut owed, mut saved) = (Owed::new(&member), Instant::now());
     let mut fill = Fill { cluster, metadata: &*metadata, zone: &zone, marker: Marker::read(job) };
     loop {
         cluster.hear_states().await?;
@@ -106,34 +115,77 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                 let since = *all_is_owed.get_or_insert_with(Instant::now);
                 let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
                 fill.tell(job, &member, &backlog)?;
-                // What came to be owed later came by itself.
-                if backlog.oldest.is_none() || backlog.lag < since.elapsed() {
+                // What came to be owed later comes by itself.
+                if backlog.copies == 0 || backlog.copy_lag < since.elapsed() {
                     job.done = job.total.unwrap_or(job.done);
                     job.note = String::new();
                     return Ok(JobState::Done);
                 }
-                save(cluster, job).await?;
-                keeping(cluster, job, stop, fill.pause()).await?;
+                keeping(cluster, job, stop, tokio::time::sleep(SAVE)).await?;
             }
             step => {
                 let page = keeping(cluster, job, stop, fill.page(step)).await??;
-                for some in page.digests.chunks(AHEAD as usize) {
-                    loop {
-                        let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
-                        fill.tell(job, &member, &backlog)?;
-                        if backlog.copies.saturating_sub(backlog.failing) < AHEAD && backlog.copy_bytes < AHEAD_BYTES {
-                            break;
-                        }
-                        save(cluster, job).await?;
-                        keeping(cluster, job, stop, fill.pause()).await?;
+                let mut left = &page.digests[..];
+                while !left.is_empty() {
+                    let asked = Instant::now();
+                    let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
+                    fill.tell(job, &member, &backlog)?;
+                    owed.hear(&backlog);
+                    if owed.is_enough() {
+                        keeping(cluster, job, stop, fill.pause(asked.elapsed())).await?;
+                    } else {
+                        left = &left[keeping(cluster, job, stop, fill.owe(left, &mut owed)).await??..];
                     }
-                    keeping(cluster, job, stop, fill.owe(some)).await??;
+                    if saved.elapsed() >= SAVE {
+                        save(cluster, job).await?;
+                        saved = Instant::now();
+                    }
                 }
                 fill.turn(step, page);
             }
         }
         fill.marker.write(job)?;
         save(cluster, job).await?;
+    }
+}
+
+/// What the zone is owed.
+struct Owed {
+    copies: u64,
+    bytes: u64,
+    /// How many large ones may be made at once.
+    slots: u64,
+    /// The fewest copies that it was owed since then.
+    fewest: (u64, Instant),
+    /// Copies that are not waited for, and their bytes.
+    stuck: (u64, u64),
+}
+
+impl Owed {
+    fn new(member: &Member) -> Self {
+        let slots = (member.concurrency as u64).saturating_sub(1).max(1);
+        Self { copies: 0, bytes: 0, slots, fewest: (u64::MAX, Instant::now()), stuck: (0, 0) }
+    }
+
+    fn hear(&mut self, backlog: &Backlog) {
+        (self.copies, self.bytes) = (backlog.copies, backlog.copy_bytes);
+        self.stuck = (self.stuck.0.min(self.copies), self.stuck.1.min(self.bytes));
+        if self.copies < self.fewest.0 || !self.is_enough() {
+            self.fewest = (self.copies, Instant::now());
+        } else if self.fewest.1.elapsed() >= PATIENCE {
+            self.stuck = (self.copies, self.bytes);
+            self.fewest = (u64::MAX, Instant::now());
+        }
+    }
+
+    fn add(&mut self, size: u64) {
+        self.copies += 1;
+        self.bytes += size;
+    }
+
+    fn is_enough(&self) -> bool {
+        let (copies, bytes) = (self.copies - self.stuck.0, self.bytes - self.stuck.1);
+        copies >= AHEAD || (copies >= self.slots && bytes >= SMALL)
     }
 }
 
@@ -153,10 +205,11 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
-    /// Until something was copied, or for a while.
-    async fn pause(&self) {
+    /// Until something was copied, or for a while; the longer it took to ask for the backlog, the longer.
+    async fn pause(&self, asking: Duration) {
         let progress = self.cluster.progress.notified();
         drop(tokio::time::timeout(self.cluster.options.poll_interval, progress).await);
+        tokio::time::sleep(asking * 5).await;
     }
 
     async fn backlog(&self) -> Result<Backlog> {
@@ -170,7 +223,8 @@ impl Fill<'_> {
         job.total = Some(wanted.max(before + owed));
         job.done = (before + owed).saturating_sub(backlog.copies);
         job.note = match (member.state(), backlog.failing) {
-            (ZoneState::Cordoned, _) => "the zone is cordoned: copies wait".to_owned(),
+            (ZoneState::Cordoned, _) => "the zone is cordoned: copies wait until it is not any more".to_owned(),
+            _ if member.throttle.is_closed(self.cluster.clock.now()) => CLOSED.to_owned(),
             (_, 0) => String::new(),
             (_, failing) => format!("{failing} copies fail, and are tried again"),
         };
@@ -208,9 +262,14 @@ impl Fill<'_> {
         let used = self.metadata.manifests_by_use(self.marker.after_manifest().as_ref(), MANIFESTS).await?;
         let is_last = used.len() < MANIFESTS as usize;
         let after_manifest = used.last().map(|used| used.last_use.clone());
-        let mut digests = Vec::new();
+        let (mut digests, mut known) = (Vec::new(), HashSet::new());
         for used in used {
-            if step == Step::Manifests { digests.push(used.last_use.digest) } else { digests.extend(used.needs) }
+            // What is wanted on behalf of another repository is found there.
+            if !self.cluster.targets(Some(used.last_use.repository.as_str())).contains(self.zone) {
+                continue;
+            }
+            let some = if step == Step::Manifests { vec![used.last_use.digest] } else { used.needs };
+            digests.extend(some.into_iter().filter(|digest| known.insert(*digest)));
         }
         Ok(Page { digests, after: None, after_manifest, is_last })
     }
@@ -228,27 +287,32 @@ impl Fill<'_> {
         }
     }
 
-    /// Sees to it that these are to be where their repositories want them, this zone among them.
-    async fn owe(&mut self, digests: &[Digest]) -> Result<()> {
+    /// Sees to it that these are to be where their repositories want them, this zone among them, until it is owed enough; how many were looked at.
+    async fn owe(&mut self, digests: &[Digest], owed: &mut Owed) -> Result<usize> {
         let cluster = self.cluster;
+        let digests = &digests[..digests.len().min(AHEAD as usize)];
         let mut placements: BTreeMap<_, Vec<Placement>> = BTreeMap::new();
         for placement in cluster.ledger.placements(digests).await? {
             placements.entry(placement.digest).or_default().push(placement);
         }
         let mut others = Filling::but(cluster, self.zone).await?;
-        for digest in digests {
+        for (looked_at, digest) in digests.iter().enumerate() {
+            if owed.is_enough() {
+                return Ok(looked_at);
+            }
             let placements = placements.get(digest).map_or(&[][..], Vec::as_slice);
             let is_there = |placement: &Placement| placement.zone == *self.zone && placement.desired == Desired::Present;
-            if placements.iter().any(is_there) {
+            // If it is not there at all, the ledger has to hear of it first, which the comparison with policies sees to.
+            if placements.iter().any(is_there) || !is_visible(placements) {
                 continue;
             }
             let held = HeldBlob::new(*digest, 0, self.metadata.holders(digest).await?);
-            // Nobody holds it any more, or the ledger has to hear of it first, which the comparison with policies sees to.
-            if self.wants(&held) && is_visible(placements) {
+            if self.wants(&held) {
                 reconcile::retarget(cluster, &held, placements, &mut others).await?;
                 self.marker.owed += 1;
+                owed.add(size_of(placements).unwrap_or(0));
             }
         }
-        Ok(())
+        Ok(digests.len())
     }
 }

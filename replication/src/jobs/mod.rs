@@ -39,6 +39,9 @@ const JOBS: u32 = 1000;
 /// How often to look whether the hours of a zone have come.
 const LOOK_AT_HOURS: Duration = Duration::from_secs(10);
 
+/// Why nothing moves outside of the hours of a zone.
+const CLOSED: &str = "it waits for the hours in which work in the background may be done in the zone";
+
 /// How often to hear what zones are used for.
 const HEAR: Duration = Duration::from_secs(2);
 
@@ -50,7 +53,7 @@ pub struct JobStatus {
     pub id: String,
     /// What it is about: `drain`, `remove`, `reconcile`, `scrub`, `fill`.
     pub kind: &'static str,
-    /// The zone's name, or its id if this process does not know it.
+    /// The zone's name, or its id if it was removed and this process does not know it.
     pub zone: Option<String>,
     /// `open`, `done`, `failed` or `cancelled`.
     pub state: &'static str,
@@ -119,6 +122,8 @@ impl ReplicatedStore {
             self.set_state(zone, &[ZoneState::Draining], was).await?;
             return Err(error);
         }
+        let id = self.member(zone)?.id().cloned();
+        self.cluster.ledger.cancel_job(JobKind::Fill, id.as_ref()).await?;
         self.begin(JobKind::Drain, zone, Bytes::new()).await
     }
 
@@ -174,7 +179,7 @@ impl ReplicatedStore {
     /// does; begun again, it is the same job.
     ///
     /// [`ErrorKind::InvalidInput`] if there is no such zone, or there are no [metadata](crate::ReplicatedStoreBuilder::metadata);
-    /// [`ErrorKind::Conflict`] if the zone is draining.
+    /// [`ErrorKind::Conflict`] if the zone is draining; its own error if it does not say who it is.
     pub async fn fill(&self, zone: &str) -> Result<JobStatus> {
         if self.cluster.metadata.is_none() {
             return Err(Error::new(ErrorKind::InvalidInput, "without metadata nobody knows what is to be in it").with_zone(zone));
@@ -185,12 +190,26 @@ impl ReplicatedStore {
             let message = format!("the zone is {}: nothing is copied into it", member.state().as_str());
             return Err(Error::new(ErrorKind::Conflict, message).with_zone(zone));
         }
+        member.confirm(&*self.cluster.ledger, self.cluster.options.request_timeout).await?;
         self.begin(JobKind::Fill, zone, Bytes::new()).await
     }
 
     /// The jobs that have not ended, and those that ended last, newest first.
     pub async fn jobs(&self, limit: u32) -> Result<Vec<JobStatus>> {
-        Ok(self.cluster.ledger.jobs(limit).await?.into_iter().map(|job| self.status_of(job)).collect())
+        let jobs = self.cluster.ledger.jobs(limit).await?;
+        let mut statuses: Vec<_> = jobs.into_iter().map(|job| self.status_of(job)).collect();
+        // Another process may know the zone.
+        let is_unknown =
+            |status: &JobStatus| status.zone.as_ref().is_some_and(|zone| self.cluster.members.iter().all(|member| member.name != *zone));
+        if statuses.iter().any(is_unknown) {
+            let known = self.cluster.ledger.zones().await?;
+            for zone in statuses.iter_mut().filter_map(|status| status.zone.as_mut()) {
+                if let Some(record) = known.iter().find(|record| record.id.as_str() == zone) {
+                    zone.clone_from(&record.name);
+                }
+            }
+        }
+        Ok(statuses)
     }
 
     fn member(&self, zone: &str) -> Result<&Arc<Member>> {
@@ -253,11 +272,11 @@ pub(crate) async fn filling(cluster: &Cluster) -> Result<Vec<ZoneId>> {
     Ok(open.filter(|job| !fill::owes_all(job)).filter_map(|job| job.zone).collect())
 }
 
-/// Begins to fill a zone that lacks more than a few.
-pub(crate) async fn fill(cluster: &Cluster, zone: &ZoneId) -> Result<()> {
-    cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
+/// Begins to fill a zone that lacks more than a few; not if one that does is near its end, and would pass over what has come to be lacking since.
+pub(crate) async fn fill(cluster: &Cluster, zone: &ZoneId) -> Result<bool> {
+    let job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
     cluster.jobs.notify_one();
-    Ok(())
+    Ok(!fill::owes_all(&job))
 }
 
 /// Hears what zones are used for, again and again.
@@ -444,7 +463,7 @@ async fn in_its_hours(cluster: &Cluster, job: &mut Job, stop: &mut Stop, member:
     if !member.throttle.is_closed(cluster.clock.now()) {
         return Ok(());
     }
-    job.note = "it waits for the hours in which work in the background may be done in the zone".to_owned();
+    job.note = CLOSED.to_owned();
     save(cluster, job).await?;
     let hours = async {
         while member.throttle.is_closed(cluster.clock.now()) {

@@ -29,7 +29,7 @@ const GAUGES: Duration = Duration::from_secs(15);
 const TIDY: u32 = 500;
 
 /// How soon after its start a process first compares places with policies.
-const FIRST_RECONCILE: Duration = Duration::from_secs(30);
+const FIRST_RECONCILE: Duration = Duration::from_secs(3);
 
 /// What runs in the background, until it is [stopped](Self::stop) or dropped. Dropped, it is like a crash: what was in progress is taken up again by
 /// somebody when its lease is over.
@@ -89,6 +89,7 @@ impl ReplicatedStore {
         let stop = Stop::default();
         let mut tasks = JoinSet::new();
         for member in &self.cluster.members {
+            member.begin_to_tell();
             tasks.spawn(work(Arc::clone(&self.cluster), Arc::clone(member), stop.clone()));
             tasks.spawn(probe(Arc::clone(&self.cluster), Arc::clone(member), stop.clone()));
         }

@@ -236,20 +236,48 @@ async fn what_is_pushed_does_not_wait_behind_all_that_was_there_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_pushed_finds_room_beside_large_blobs_that_were_there_before() {
+    const KIB: usize = 1024;
+    // Each takes 20 s alone, and only as many are made at once as leave room for another one.
+    let (site, _) = Site::with_blobs(MANY, 2048 * KIB).await;
+    let limits = Bandwidth::default().with_write(100 * KIB as u64).with_background(1.0);
+    let store = site.world.limited(options(), NEW, limits, Some(site.metadata())).await;
+    let registry = site.registry(&store);
+    store.fill(FAR).await.unwrap();
+    let workers = store.start();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    for seed in 0..5 {
+        // It takes 4 s, if all others wait for it, and 16 if not.
+        let (digest, content) = blob(seed, 400 * KIB);
+        registry.push_blob(&app(), &digest, Some(400 * KIB as u64), once(content.clone())).await.unwrap();
+        let pushed = Instant::now();
+        while !site.world.medium(NEW).contains(&digest).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let waited = pushed.elapsed().as_secs_f64();
+        assert!(waited < 6.0, "number {seed} came after {waited} s");
+        let owed = store.status().await.unwrap()[NEW].backlog;
+        assert!((2..=3).contains(&owed), "it is owed {owed}");
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    }
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_zone_that_lacks_few_is_owed_them_at_once() {
-    for (count, has_job) in [(100, false), (101, true)] {
+    for (count, has_job) in [(20, false), (21, true)] {
         let (site, blobs) = Site::with_blobs(count, 50).await;
         let store = site.of_three().await;
         let report = store.reconcile_policies().await.unwrap();
-        assert_eq!((report.blobs, report.changed), (count, 100));
+        assert_eq!((report.blobs, report.changed), (count, 20));
         assert_eq!(fills(&store).await.len(), usize::from(has_job), "{count}");
-        assert_eq!(store.status().await.unwrap()[NEW].backlog, 100);
+        assert_eq!(store.status().await.unwrap()[NEW].backlog, 20);
         // The next comparison leaves the rest to the job.
         assert_eq!(store.reconcile_policies().await.unwrap().changed, 0);
         let workers = store.start();
         if has_job {
             let job = until(&store, "it is filled", |job| !job.is_open()).await;
-            assert_eq!((job.state, job.done, job.total), ("done", 101, Some(101)));
+            assert_eq!((job.state, job.done, job.total), ("done", 21, Some(21)));
         } else {
             tokio::time::sleep(Duration::from_secs(20)).await;
         }
@@ -296,7 +324,8 @@ async fn it_tells_what_it_waits_for_and_ends_when_the_zone_is_to_be_emptied() {
     let workers = store.start();
     store.fill(FAR).await.unwrap();
     let job = until(&store, "it waits", |job| job.note.contains("cordoned")).await;
-    assert_eq!((job.done, job.total), (0, Some(MANY)));
+    // What a comparison owes at the same moment may be counted twice.
+    assert!(job.done <= 20 && job.total == Some(MANY), "{job:?}");
     store.uncordon(FAR).await.unwrap();
     // Its disk is full.
     site.world.zones[NEW].set_plan(FaultPlan::default().with_space(0));
@@ -354,6 +383,65 @@ async fn a_zone_that_is_drained_while_it_is_filled_is_not_filled_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_a_zone_is_filled_another_one_that_is_emptied_keeps_what_is_not_there_yet() {
+    let (site, blobs) = Site::with_blobs(MANY, 3000).await;
+    let limits = Bandwidth::default().with_write(10_000).with_background(1.0);
+    let store = site.world.limited(options(), NEW, limits, Some(site.metadata())).await;
+    let workers = store.start();
+    store.fill(FAR).await.unwrap();
+    until(&store, "some has come", |job| job.done > 10).await;
+    let drain = store.drain("near").await.unwrap();
+    let mut left = 0;
+    for _ in 0..2000 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        left = 0;
+        for (digest, _) in &blobs {
+            let holders = site.world.holders(digest).await;
+            assert!(holders.len() >= 2, "{digest} is only in {holders:?}");
+            left += usize::from(!holders.contains(&0));
+        }
+        if left == blobs.len() && store.jobs(10).await.unwrap().iter().any(|job| job.id == drain.id && job.state == "done") {
+            break;
+        }
+    }
+    assert_eq!(left, blobs.len(), "it is not emptied");
+    assert_eq!(until(&store, "it is filled", |job| !job.is_open()).await.state, "done");
+    site.has_all(&blobs).await;
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_copied_now_holds_up_nothing_else() {
+    let site = Site::new();
+    let one = World { zones: site.world.zones[..1].to_vec(), ..site.world.clone() };
+    let alone = one.with_metadata(options(), PlacementPolicy::default(), site.metadata()).await;
+    let (registry, lonely) = (site.registry(&alone), (0..MANY).map(|number| blob(5_000 + number, 50)).collect::<Vec<_>>());
+    for (digest, content) in &lonely {
+        registry.push_blob(&app(), digest, None, once(content.clone())).await.unwrap();
+    }
+    let two = site.of_two().await;
+    let registry = site.registry(&two);
+    let blobs: Vec<_> = (0..MANY).map(|number| blob(6_000 + number, 50)).collect();
+    for (digest, content) in &blobs {
+        registry.push_blob(&app(), digest, None, once(content.clone())).await.unwrap();
+    }
+    two.work_once().await.unwrap();
+    site.days_pass();
+    // The only zone that has the first is away.
+    site.world.zones[0].set_plan(FaultPlan::default().with_errors_before(1.0));
+    let store = site.of_three().await;
+    let workers = store.start();
+    store.fill(FAR).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    site.has_all(&blobs).await;
+    assert_eq!(fills(&store).await[0].state, "open");
+    site.world.zones[0].set_plan(FaultPlan::default());
+    assert_eq!(until(&store, "it is filled", |job| !job.is_open()).await.state, "done");
+    site.has_all(&lonely).await;
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_new_zones_are_filled_at_once_each_at_its_own_pace() {
     let site = Site::new();
     let one = World { zones: site.world.zones[..1].to_vec(), ..site.world.clone() };
@@ -382,7 +470,7 @@ async fn two_new_zones_are_filled_at_once_each_at_its_own_pace() {
     }
     workers.stop().await;
     // A few that a comparison owes at once, and what a job owes ahead.
-    assert!((32..=100 + 64).contains(&most), "it was owed {most} at once");
+    assert!((32..=20 + 64).contains(&most), "it was owed {most} at once");
     for (digest, _) in &blobs {
         assert_eq!(site.world.holders(digest).await, [0, 1, 2]);
     }

@@ -220,7 +220,7 @@ async fn a_zone_that_a_policy_cannot_do_without_is_not_drained() {
     assert_eq!(error.message(), "the policy for eu/** wants its blobs in no other zone: there would be none left");
     let two = Site::new(vec![rule("**", &["near", "far"]).with_min_copies(2)]).await;
     let error = two.store.drain("far").await.unwrap_err();
-    assert_eq!(error.message(), "the policy for ** asks for 2 copies, and 1 zones would be left");
+    assert_eq!(error.message(), "the policy for ** asks for 2 copies, and one zone would be left");
     assert_eq!(two.store.drain("nowhere").await.unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(two.states().await, [ZoneState::Active; 3]);
     // The second of two that could have stayed.
