@@ -5,7 +5,7 @@ use futures_util::TryStreamExt as _;
 use registry_core::blob::ListOptions;
 use registry_core::metadata::Page;
 use registry_core::{MetadataStore as _, Result};
-use replication::{FailedWork, JobStatus, ZoneStatus};
+use replication::{FailedWork, JobStatus, ZoneState, ZoneStatus};
 use serde_json::{Value, json};
 
 use super::image::Image;
@@ -135,6 +135,10 @@ impl Status {
         let head = ["ZONE", "STATE", "HEALTHY", "BLOBS", "SIZE", "BACKLOG", "OLDEST", "LAST ERROR"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(self.zones.iter().map(|zone| {
+            if zone.state == ZoneState::Removed {
+                let cells = [&zone.name, "removed", "-", "-", "-", "-", "-", "remove its [[zone]] from the configuration"];
+                return cells.map(str::to_owned).to_vec();
+            }
             vec![
                 zone.name.clone(),
                 zone.state.as_str().to_owned(),

@@ -68,7 +68,8 @@ pub(crate) async fn run(config: &Config, command: &Command) -> Result<(), Failur
     let (zone, json) = name(command);
     if !config.zones.iter().any(|known| known.name == *zone) {
         let names: Vec<_> = config.zones.iter().map(|zone| zone.name.as_str()).collect();
-        return Err(Failure::new(format!("there is no zone {zone}")).hint(format!("the zones are {}", names.join(", "))));
+        let add = if matches!(command, Command::Add(_)) { "; write a [[zone]] of that name into the configuration" } else { "" };
+        return Err(Failure::new(format!("there is no zone {zone}")).hint(format!("the zones are {}{add}", names.join(", "))));
     }
     let purpose = if matches!(command, Command::Add(_)) { Purpose::Add } else { Purpose::Use };
     let stores = Stores::open(config, purpose).await?;

@@ -130,7 +130,8 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                     let asked = Instant::now();
                     let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
                     fill.tell(job, &member, &backlog)?;
-                    owed.hear(&backlog);
+                    let is_closed = member.throttle.is_closed(cluster.clock.now());
+                    owed.hear(&backlog, member.state().takes_writes() && !is_closed && !member.health.is_open());
                     if owed.is_enough() {
                         keeping(cluster, job, stop, fill.pause(asked.elapsed())).await?;
                     } else {
@@ -167,10 +168,11 @@ impl Owed {
         Self { copies: 0, bytes: 0, slots, fewest: (u64::MAX, Instant::now()), stuck: (0, 0) }
     }
 
-    fn hear(&mut self, backlog: &Backlog) {
+    /// What the zone is owed now, and whether it can come.
+    fn hear(&mut self, backlog: &Backlog, can_come: bool) {
         (self.copies, self.bytes) = (backlog.copies, backlog.copy_bytes);
         self.stuck = (self.stuck.0.min(self.copies), self.stuck.1.min(self.bytes));
-        if self.copies < self.fewest.0 || !self.is_enough() {
+        if self.copies < self.fewest.0 || !self.is_enough() || !can_come {
             self.fewest = (self.copies, Instant::now());
         } else if self.fewest.1.elapsed() >= PATIENCE {
             self.stuck = (self.copies, self.bytes);

@@ -9,8 +9,8 @@ use futures_util::StreamExt as _;
 use registry_core::blob::{ListOptions, once};
 use registry_core::memory::MemoryMetadataStore;
 use registry_core::testing::{FaultPlan, Rng};
-use registry_core::{BlobStoreExt as _, Digest, ErrorKind, MetadataStore, Registry, RepositoryName, VerifyReads};
-use replication::{Bandwidth, Event, EventSink, JobStatus, Options, PlacementPolicy, ReplicatedStore};
+use registry_core::{BlobStoreExt as _, Clock as _, Digest, ErrorKind, MetadataStore, Registry, RepositoryName, VerifyReads};
+use replication::{Bandwidth, Event, EventSink, Hours, JobStatus, Options, PlacementPolicy, ReplicatedStore};
 use tokio::time::Instant;
 
 use crate::support::{Heard, Time, World, blob, quick};
@@ -359,6 +359,25 @@ async fn it_tells_what_it_waits_for_and_ends_when_the_zone_is_to_be_emptied() {
     assert_eq!(unknown.kind(), ErrorKind::InvalidInput);
     let blind = site.world.process(options()).await.fill(FAR).await.unwrap_err();
     assert_eq!(blind.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outside_of_the_hours_of_the_zone_it_says_what_it_waits_for() {
+    let (site, blobs) = Site::with_blobs(MANY, 50).await;
+    let minute = u16::try_from(site.world.clock.now().as_millis() / 60_000 % (24 * 60)).unwrap();
+    let hours = Hours::new((minute + 120) % (24 * 60), (minute + 240) % (24 * 60)).unwrap();
+    let store = site.world.limited(options(), NEW, Bandwidth::default().with_hours(hours), Some(site.metadata())).await;
+    store.fill(FAR).await.unwrap();
+    let workers = store.start();
+    until(&store, "it waits", |job| job.note.contains("waits for the hours")).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let owed = store.status().await.unwrap()[NEW].backlog;
+    assert!(site.count().await == 0 && owed <= 32 + 20, "{owed}");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let job = until(&store, "it is filled", |job| !job.is_open()).await;
+    assert_eq!((job.state, job.note.as_str()), ("done", ""));
+    site.has_all(&blobs).await;
+    workers.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

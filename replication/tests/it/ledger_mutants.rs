@@ -12,6 +12,7 @@ use self::mutant::{Flaw, Mutant};
 const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::ZonesAreNeverInConflict, "a_zone_under_another_name_is_a_conflict"),
     (Flaw::ZonesAreNeverInConflict, "a_name_with_another_zone_is_a_conflict"),
+    (Flaw::ActiveZonesGoOnWaiting, "what_an_active_zone_is_owed_is_due_at_once"),
     (Flaw::OtherHandleSeesNothing, "an_intent_makes_a_placement_in_each_target"),
     (Flaw::IntendChangesGeneration, "intending_again_keeps_the_generation_and_touches"),
     (Flaw::IntendChangesGeneration, "one_of_many_intents_makes_the_placement"),

@@ -99,12 +99,21 @@ impl Command for SetZoneState {
             None | Some(ZoneState::Removed) => Err(Error::new(ErrorKind::NotFound, "the zone is not known").with_key(zone)),
             Some(found) if from.contains(&found) => {
                 let sql = "UPDATE zones SET state = ?2 WHERE identity = ?1";
-                transaction.execute(sql, params![zone.as_str(), number(*to)?]).await.map(|_| found)
+                transaction.execute(sql, params![zone.as_str(), number(*to)?]).await?;
+                if *to == ZoneState::Active && found != ZoneState::Active {
+                    let now = transaction.now().await?;
+                    transaction.execute(HASTEN, params![zone.as_str(), now]).await?;
+                }
+                Ok(found)
             }
             Some(found) => Err(Error::new(ErrorKind::Conflict, format!("the zone is {}", found.as_str())).with_key(zone)),
         }
     }
 }
+
+/// `Row::hasten` of all rows of a zone: of those that are desired (0), but for those that somebody has or may be deleting (5).
+const HASTEN: &str = "UPDATE placements SET due_at = ?2
+    WHERE zone = (SELECT id FROM zones WHERE identity = ?1) AND since IS NOT NULL AND due_at > ?2 AND desired = 0 AND lease IS NULL AND observed <> 5";
 
 /// [`forget`](replication::ledger::PlacementLedger::forget).
 pub(crate) struct Forget {

@@ -65,7 +65,8 @@ impl PlacementLedger for MemoryLedger {
     }
 
     async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
-        self.begin().0.set_zone_state(zone, from, to)
+        let (mut state, now) = self.begin();
+        state.set_zone_state(zone, from, to, now)
     }
 
     async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {

@@ -52,13 +52,19 @@ impl State {
         zones
     }
 
-    pub(super) fn set_zone_state(&mut self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
+    pub(super) fn set_zone_state(&mut self, zone: &ZoneId, from: &[ZoneState], to: ZoneState, now: Timestamp) -> Result<ZoneState> {
         if to == ZoneState::Removed {
             return Err(Error::new(ErrorKind::InvalidInput, "a zone is not removed by changing its state").with_key(zone));
         }
         match self.zones.get_mut(zone) {
             None | Some((_, ZoneState::Removed)) => Err(Error::new(ErrorKind::NotFound, "the zone is not known").with_key(zone)),
-            Some((_, state)) if from.contains(state) => Ok(std::mem::replace(state, to)),
+            Some((_, state)) if from.contains(state) => {
+                let was = std::mem::replace(state, to);
+                if to == ZoneState::Active && was != ZoneState::Active {
+                    self.blobs.values_mut().filter_map(|blob| blob.rows.get_mut(zone)).for_each(|row| row.hasten(now));
+                }
+                Ok(was)
+            }
             Some((name, state)) => Err(Error::new(ErrorKind::Conflict, format!("the zone is {}", state.as_str())).with_zone(name.clone())),
         }
     }

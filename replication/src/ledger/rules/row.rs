@@ -150,6 +150,13 @@ impl Row {
         }
     }
 
+    /// A copy that is owed is due at once.
+    pub fn hasten(&mut self, now: Timestamp) {
+        if self.desired == Desired::Present && self.lease.is_none() && self.due_at.is_some_and(|due| due > now) {
+            self.due_at = Some(now.max(self.busy_until()));
+        }
+    }
+
     /// From now on the copy is to be there.
     pub(super) fn want(&mut self, generation: u64, now: Timestamp) {
         self.desired = Desired::Present;

@@ -150,6 +150,7 @@ cases! {
         a_zone_under_another_name_is_a_conflict,
         a_name_with_another_zone_is_a_conflict,
         a_zones_state_changes_from_what_it_is,
+        what_an_active_zone_is_owed_is_due_at_once,
         only_what_is_safe_elsewhere_is_forgotten,
         what_a_worker_may_be_at_is_not_forgotten,
         what_was_forgotten_never_comes_back_under_its_generation,

@@ -79,6 +79,21 @@ pub(super) async fn a_zones_state_changes_from_what_it_is(f: Fixture) {
     fails(f.ledger.set_zone_state(&zone("c"), &[Active], Draining).await, ErrorKind::NotFound);
 }
 
+pub(super) async fn what_an_active_zone_is_owed_is_due_at_once(f: Fixture) {
+    register(&f, &["a", "b"]).await;
+    let (owed, leased) = (blob("owed"), blob("leased"));
+    f.push(&leased, &["a", "b"]).await;
+    f.claim_one(&leased, "b", TaskKind::Copy).await;
+    set(&f, "b", ZoneState::Cordoned).await;
+    f.push(&owed, &["a", "b"]).await;
+    assert_eq!(f.claim("b", &[]).await, [], "nothing is to be copied there");
+    f.assert_idle("b", "it is looked at again later").await;
+    set(&f, "b", ZoneState::Cordoned).await;
+    f.assert_idle("b", "that is no change").await;
+    set(&f, "b", ZoneState::Active).await;
+    f.claim_one(&owed, "b", TaskKind::Copy).await;
+}
+
 pub(super) async fn only_what_is_safe_elsewhere_is_forgotten(f: Fixture) {
     register(&f, &["a", "b"]).await;
     let [safe, waits, only, unwanted, never] = ["safe", "waits", "only", "unwanted", "never"].map(blob);

@@ -71,6 +71,7 @@ pub(super) enum Flaw {
     GenerationsBeginAnew,
     BytesGoBeforeTheClaim,
     StatesChangeFromAnything,
+    ActiveZonesGoOnWaiting,
     RegisteringChangesTheState,
     ForgetTakesTheLast,
     ForgetIgnoresTheState,
@@ -108,6 +109,7 @@ struct Notes {
 
 const ALL: [&str; 3] = ["a", "b", "c"];
 
+const HOUR: Duration = Duration::from_secs(3600);
 const ANY: [ZoneState; 3] = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
 
 fn everywhere() -> Vec<ZoneId> {
@@ -166,7 +168,12 @@ impl PlacementLedger for Mutant {
 
     async fn set_zone_state(&self, zone: &ZoneId, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
         let from = if self.flaw == Flaw::StatesChangeFromAnything { &ANY[..] } else { from };
-        self.inner.set_zone_state(zone, from, to).await
+        let was = self.inner.set_zone_state(zone, from, to).await?;
+        if self.flaw == Flaw::ActiveZonesGoOnWaiting {
+            let claim = Claim { zone: zone.clone(), sources: Vec::new(), limit: 100, lease: HOUR, look_again: HOUR };
+            self.inner.claim(&claim).await?;
+        }
+        Ok(was)
     }
 
     async fn forget(&self, zone: &ZoneId, digests: &[Digest]) -> Result<Vec<Digest>> {
