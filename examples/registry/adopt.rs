@@ -1,12 +1,13 @@
 //! Makes known to the ledger what was pushed while there was one plain store.
 //!
-//! What a plain store has acknowledged is as good as what is pushed to a zone now: so it is readable at once. The other zones are filled with it, as any that
-//! is new; copying verifies it. What the metadata has noted as damaged or missing is left to the comparison of placements with policies, which verifies before it trusts.
+//! What a plain store has acknowledged is as good as what is pushed to a zone now: so it is readable at once. The other zones are filled with it, as any
+//! that is new; copying verifies it. What the metadata has noted as damaged or missing is left to the comparison of placements with policies, which
+//! verifies before it trusts.
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use registry_core::metadata::HeldBlob;
 use registry_core::{BlobStore as _, ErrorKind, MetadataStore, Result};
-use replication::ledger::{Commit, ZoneRecord};
+use replication::ledger::{Commit, Observed, ZoneRecord};
 
 use crate::identity;
 use crate::zones::Zones;
@@ -28,7 +29,9 @@ pub(crate) async fn run(zones: &Zones, metadata: &dyn MetadataStore, data: &std:
         after = Some(last.digest);
         let digests: Vec<_> = page.iter().map(|held| held.digest).collect();
         let placed = zones.ledger.placements(&digests).await?;
-        let unplaced = page.iter().filter(|held| !placed.iter().any(|placement| placement.digest == held.digest));
+        // One that nobody has looked at may be of a start that was killed on its way.
+        let is_known = |held: &HeldBlob| placed.iter().any(|known| known.digest == held.digest && known.observed != Observed::Unknown);
+        let unplaced = page.iter().filter(|held| !is_known(held));
         let each = unplaced.map(|held| adopt(zones, metadata, &known, held));
         let counts: Vec<bool> = futures_util::stream::iter(each.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await?;
         adopted += counts.into_iter().filter(|adopted| *adopted).count() as u64;
@@ -51,7 +54,7 @@ async fn adopt(zones: &Zones, metadata: &dyn MetadataStore, known: &[ZoneRecord]
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        // Where else it is wanted, and whether it is here, the comparison of placements with policies sees to.
+        // Where else it is wanted, and whether it stays here, the comparison of placements with policies sees to.
         let Some(here) = known.iter().find(|zone| zone.name == *name) else { continue };
         let intent = zones.ledger.intend(digest, Some(size), std::slice::from_ref(&here.id)).await?;
         let Some(here) = intent.target(&here.id) else { continue };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use metadata_sql::SqlMetadataStore;
 use registry_core::{BlobStore, Error, MetadataStore};
 use replication::ledger::ZoneRecord;
-use replication::{BuildError, MemoryLedger, PlacementLedger, ReplicatedStore, ZoneId, ZoneState};
+use replication::{BuildError, MemoryLedger, PlacementLedger, ReplicatedStore, ZoneId};
 use storage_object::Budget;
 
 use crate::config::{Config, Zone};
@@ -32,13 +32,6 @@ pub(crate) struct Zones {
     pub(crate) new: Vec<String>,
     /// What was a plain store until now: the ledger does not know what is in it.
     pub(crate) plain: BTreeMap<String, String>,
-}
-
-impl Zones {
-    /// Whether the zone is configured, and was removed from the registry.
-    pub(crate) fn is_removed(&self, name: &str) -> bool {
-        self.replicated.state_of(name) == Some(ZoneState::Removed)
-    }
 }
 
 /// Opens them, and what lies over them.

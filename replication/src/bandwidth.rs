@@ -18,8 +18,9 @@ const DAY: u16 = 24 * 60;
 /// What one process may send to a zone and read from it.
 ///
 /// The limits hold for everything that passes through the process: pushes, pulls, and work in the background, which gets a share of them at most; within
-/// that, copies of what is pushed and repairs go before copies of what was there before, to a new zone for example, and those before scrubs. What a client is sent to the storage itself for does not pass through the process; what a
-/// store does within itself is not counted, such as reading a staged upload again when its service cannot join it.
+/// that, copies of what is pushed and repairs go before copies of what was there before, to a new zone for example, and those before scrubs. What a client
+/// is sent to the storage itself for does not pass through the process; what a store does within itself is not counted, such as reading a staged upload
+/// again when its service cannot join it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Bandwidth {

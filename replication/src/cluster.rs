@@ -133,6 +133,13 @@ impl Cluster {
             if member.set_state(state) {
                 tracing::info!(zone = member.name, state = state.as_str(), "what the zone is used for has changed");
                 is_news = true;
+                if state == ZoneState::Active {
+                    // This process has put off what the zone is owed until now.
+                    match self.ledger.set_zone_state(id, &[state], state).await {
+                        Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
+                        _ => {}
+                    }
+                }
             }
         }
         if is_news {
@@ -154,6 +161,11 @@ impl Cluster {
         union.sort_unstable();
         union.dedup();
         union
+    }
+
+    /// Whether blobs of these scopes are to be in a zone too that nobody has ever seen.
+    pub(crate) fn wants_unseen<'a>(&self, mut scopes: impl Iterator<Item = &'a str>) -> bool {
+        scopes.any(|scope| self.wanted(self.policy.rule(Some(scope))).any(|member| member.id().is_none()))
     }
 
     /// Where a blob may be that was written on behalf of one knows not whom, perhaps under a policy that there is no more: where every rule wants its blobs.

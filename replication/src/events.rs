@@ -101,7 +101,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// What it is, in a word: `replicated`, `repaired`, `corrupt`, `missing`, `late`, `in_time`, `zone_down`, `zone_up`, `filled`, `drained`, `removed`, `job_failed`.
+    /// What it is, in a word: `replicated`, `repaired`, `corrupt`, `missing`, `late`, `in_time`, `zone_down`, `zone_up`, `filled`, `drained`, `removed`,
+    /// `job_failed`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Replicated { .. } => "replicated",

@@ -187,7 +187,7 @@ impl Member {
             return false;
         }
         tracing::info!(zone = self.name, "the zone works again");
-        self.events.tell(&Event::ZoneUp { zone: self.name.clone() });
+        self.tell(Event::ZoneUp { zone: self.name.clone() });
         if !self.was_away.swap(false, Ordering::Relaxed) {
             // It answered all the time; what fails in it fails for reasons of its own, and waits as long as it has to.
             return true;
@@ -219,8 +219,13 @@ impl Member {
     fn is_down(&self, error: &Error) {
         tracing::warn!(zone = self.name, %error, "the zone is passed over until it answers again");
         metrics::breaker(&self.name, true);
+        self.tell(Event::ZoneDown { zone: self.name.clone(), reason: error.to_string() });
+    }
+
+    /// Tells how the zone is.
+    fn tell(&self, event: Event) {
         if self.tells.load(Ordering::Relaxed) {
-            self.events.tell(&Event::ZoneDown { zone: self.name.clone(), reason: error.to_string() });
+            self.events.tell(&event);
         }
     }
 
@@ -228,7 +233,7 @@ impl Member {
     pub(crate) fn begin_to_tell(&self) {
         if !self.tells.swap(true, Ordering::Relaxed) && self.health.is_open() {
             let reason = self.health.last_error().unwrap_or_default();
-            self.events.tell(&Event::ZoneDown { zone: self.name.clone(), reason });
+            self.tell(Event::ZoneDown { zone: self.name.clone(), reason });
         }
     }
 

@@ -99,14 +99,12 @@ impl Filling {
             let Some(lacking) = self.lacking.as_mut().filter(|_| !self.zones.contains(zone)) else { continue };
             let lacking = lacking.entry(zone.clone()).or_default();
             *lacking += 1;
-            if *lacking == FEW + 1 && crate::jobs::fill(cluster, zone).await? {
+            if *lacking > FEW {
+                crate::jobs::fill(cluster, zone).await?;
                 self.zones.push(zone.clone());
             }
         }
-        // Where it is to be nowhere else, it cannot wait.
-        if targets.iter().any(|zone| !self.zones.contains(zone)) {
-            targets.retain(|zone| !self.zones.contains(zone) || desired.contains(zone));
-        }
+        targets.retain(|zone| !self.zones.contains(zone) || desired.contains(zone));
         Ok(targets)
     }
 }
@@ -124,8 +122,9 @@ pub(crate) async fn retarget(cluster: &Cluster, held: &HeldBlob, placements: &[P
     }
     let options = &cluster.options;
     let mut now = filling.now(cluster, targets.clone(), &desired).await?;
-    // What is wanted nowhere else goes once it is owed to all that want it, and not before: it might be among the last.
-    let untouched_for = if now == targets { options.narrow_after } else { Duration::MAX };
+    // What is not wanted goes once it is owed to all that want it, and not before: it might be among the last.
+    let is_owed_to_all = now == targets && !cluster.wants_unseen(held.repositories.iter().map(RepositoryName::as_str));
+    let untouched_for = if is_owed_to_all { options.narrow_after } else { Duration::MAX };
     if now.iter().all(|zone| desired.contains(zone)) && now != targets {
         return Ok(false);
     }

@@ -1,11 +1,13 @@
 //! What there is to know of the zones, as values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use registry_core::{Digest, Result};
+use registry_core::{Digest, Error, ErrorKind, Result};
 
 use crate::ledger::{Desired, ListPlacements, Placement, ZoneId, ZoneState};
+use crate::member::Member;
 use crate::store::ReplicatedStore;
 
 /// How often to look what other processes have copied.
@@ -114,9 +116,26 @@ impl ReplicatedStore {
         Ok(zones.collect())
     }
 
-    /// What a zone is used for, as this process has last heard; `None` if there is no such zone.
-    pub fn state_of(&self, zone: &str) -> Option<ZoneState> {
-        self.cluster.members.iter().find(|member| member.name == zone).map(|member| member.state())
+    /// Asks the zone of this name who it is; one that nobody has ever used is given an identity.
+    ///
+    /// [`ErrorKind::InvalidInput`] if there is no such zone; [`ErrorKind::Conflict`] if it
+    /// was removed, or is known under another name or id; the store's own error if it does not answer, or holds another zone than before.
+    pub async fn identify(&self, zone: &str) -> Result<()> {
+        let cluster = &self.cluster;
+        self.named(zone)?.confirm(&*cluster.ledger, cluster.options.request_timeout).await.map(drop)
+    }
+
+    fn named(&self, zone: &str) -> Result<&Arc<Member>> {
+        let named = self.cluster.members.iter().find(|member| member.name == zone);
+        named.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "there is no such zone").with_zone(zone))
+    }
+
+    /// The zone of this name, and who it is.
+    pub(crate) fn seen(&self, zone: &str) -> Result<(&Arc<Member>, &ZoneId)> {
+        let member = self.named(zone)?;
+        let message = "nobody has ever seen the zone: it does not answer, or it is another one's";
+        let id = member.id().ok_or_else(|| Error::new(ErrorKind::InvalidInput, message).with_zone(zone))?;
+        Ok((member, id))
     }
 
     /// Where the blobs of an image of this scope are: its manifests, configurations and layers, as the caller has found them.
@@ -146,7 +165,7 @@ impl ReplicatedStore {
     /// Returns when all of these blobs, of an image of this scope, are there and verified: in the zone of this name, or in every zone where they are to be. Never, if
     /// they cannot be copied: put a time-out around it. May be dropped at any time.
     ///
-    /// For who pushes in one place and pulls in another. [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput) if there is no such zone, or if the image is not to
+    /// For who pushes in one place and pulls in another. [`ErrorKind::InvalidInput`] if there is no such zone, or if the image is not to
     /// be there.
     pub async fn await_image(&self, scope: Option<&str>, digests: &[Digest], zone: Option<&str>) -> Result<()> {
         loop {
@@ -156,7 +175,7 @@ impl ReplicatedStore {
             let is_asked = |of: &&ImageZone| zone.map_or(of.wanted, |name| of.name == name);
             let mut asked = zones.iter().filter(is_asked).peekable();
             if let Some(name) = zone {
-                let invalid = |message: &str| registry_core::Error::new(registry_core::ErrorKind::InvalidInput, message).with_zone(name);
+                let invalid = |message: &str| Error::new(ErrorKind::InvalidInput, message).with_zone(name);
                 match asked.peek() {
                     None => return Err(invalid("there is no such zone")),
                     // It may be there all the same, for now.
@@ -165,7 +184,7 @@ impl ReplicatedStore {
                 }
             }
             if asked.peek().is_none() {
-                return Err(registry_core::Error::new(registry_core::ErrorKind::InvalidInput, "the image is to be in no zone"));
+                return Err(Error::new(ErrorKind::InvalidInput, "the image is to be in no zone"));
             }
             if asked.all(ImageZone::is_complete) {
                 return Ok(());
@@ -195,14 +214,9 @@ impl ReplicatedStore {
     pub async fn replay(&self, zone: Option<&str>) -> Result<u64> {
         let id = match zone {
             None => None,
-            Some(name) => {
-                let member = self.cluster.members.iter().find(|member| member.name == name);
-                let id = member.and_then(|member| member.id().cloned());
-                let unknown = || registry_core::Error::new(registry_core::ErrorKind::InvalidInput, "there is no such zone").with_zone(name);
-                Some(id.ok_or_else(unknown)?)
-            }
+            Some(name) => Some(self.seen(name)?.1),
         };
-        let count = self.cluster.ledger.replay(id.as_ref()).await?;
+        let count = self.cluster.ledger.replay(id).await?;
         self.cluster.wake(&self.cluster.ids());
         Ok(count)
     }

@@ -19,7 +19,7 @@ use std::io::Write as _;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{Config, Values, args, unknown_variables};
+use crate::config::{Config, Values, args, unknown_variables, zone_beside_another};
 use crate::failure::Failure;
 use crate::logging;
 
@@ -118,6 +118,9 @@ fn command_line() -> clap::Command {
     }
     const SHOWN: [&str; 2] = ["config", "data"];
     let mut command = Cli::command().args(args());
+    for name in ["reconcile", "scrub", "wait"] {
+        command = command.mut_subcommand(name, |command| command.arg(zone_beside_another()));
+    }
     command.build();
     hide_settings(&mut command);
     command
@@ -181,4 +184,24 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Prints a value as one line of JSON.
 fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    /// As clap wants it, and only says where debug assertions are compiled in.
+    #[track_caller]
+    fn each_flag_is_there_once(command: &clap::Command) {
+        let mut known = HashSet::new();
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(known.insert(flag), "{} has --{flag} twice", command.get_name());
+        }
+        command.get_subcommands().for_each(each_flag_is_there_once);
+    }
+
+    #[test]
+    fn no_command_has_a_flag_twice() {
+        each_flag_is_there_once(&super::command_line());
+    }
 }

@@ -23,10 +23,6 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// What is wrong with a zone that the registry has forgotten.
-const REMOVED: &str =
-    "the zone was removed from the registry: remove its [[zone]], or delete the object _meta/zone in it to begin with it anew";
-
 /// A step that was tried: its name, how long it took, and what went wrong.
 struct Step {
     name: String,
@@ -72,8 +68,10 @@ async fn try_all(config: &Config, stores: &Stores, names: &[String]) -> Vec<Step
         Some(zones) => {
             for (name, store) in zones.stores.iter().filter(|(name, _)| names.contains(name)) {
                 let begin = Instant::now();
-                let problem =
-                    store.open().await.err().map(|error| chain(&error)).or_else(|| zones.is_removed(name).then(|| REMOVED.to_owned()));
+                let problem = match store.open().await {
+                    Ok(()) => zones.replicated.identify(name).await.err().map(|error| error.message().to_owned()),
+                    Err(error) => Some(chain(&error)),
+                };
                 let is_open = problem.is_none();
                 steps.push(Step { name: format!("zone {name}: open"), elapsed: begin.elapsed(), problem });
                 if is_open {

@@ -1,7 +1,6 @@
 //! `registry zone`: what operators do to zones.
 
 use clap::{Args, Subcommand};
-use registry_core::ErrorKind;
 use replication::ReplicatedStore;
 use serde_json::json;
 
@@ -11,9 +10,6 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::stores::{Purpose, Stores};
 use crate::zones::Zones;
-
-/// How a place is used again.
-const REMOVED: &str = "one that was removed is begun with anew once the object _meta/zone in it is deleted";
 
 /// What is to be done.
 #[derive(Debug, Subcommand)]
@@ -120,11 +116,7 @@ async fn order(store: &ReplicatedStore, command: &Command) -> Result<(), Failure
         }
         Command::Add(job) => {
             let begun = store.fill(zone).await.map_err(|error| {
-                let hint = match error.kind() {
-                    ErrorKind::Conflict => format!("`registry zone uncordon {zone}` calls that off"),
-                    _ => format!("`registry validate {zone}` tries it and says what is wrong; {REMOVED}"),
-                };
-                failed("add", error).hint(hint)
+                failed("add", error).hint(format!("`registry validate {zone}` tries it, and `registry status` says what it is used for"))
             })?;
             follow(store, vec![begun], &job.follow).await
         }

@@ -75,6 +75,11 @@ fn table_arg(table: &Table, variable: &'static str, help: &'static str) -> Arg {
         .help(help)
 }
 
+/// The flag of the zones, for a command whose own --zone is something else. Before the command it is --zone as ever.
+pub(crate) fn zone_beside_another() -> Arg {
+    table_arg(&ZONE, "REGISTRY_ZONE", "").long("zone-setting").global(false).hide(true)
+}
+
 /// The flag of a setting, or of the file that holds it.
 fn arg(setting: &Setting, suffix: &str) -> Arg {
     let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };

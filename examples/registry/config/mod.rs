@@ -30,7 +30,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use replication::{Closest, PlacementPolicy};
 
-pub(crate) use self::flags::{args, unknown_variables};
+pub(crate) use self::flags::{args, unknown_variables, zone_beside_another};
 pub(crate) use self::origin::{ConfigError, Given, Origin};
 use self::settings::{Kind, SETTINGS, Setting};
 pub(crate) use self::show::{example, show};

@@ -108,9 +108,11 @@ async fn a_zone_is_cordoned_drained_and_removed_beside_a_server() {
     // The place can be used again, as a new zone.
     let hint = refused(dir, &config, &["zone", "add", "boston"]);
     assert!(
-        hint.contains("the zone was removed from the registry") && hint.contains("once the object _meta/zone in it is deleted"),
+        hint.contains("this zone was removed from the registry")
+            && hint.contains("delete the object _meta/zone in it to begin with it anew"),
         "{hint}"
     );
+    assert!(refused(dir, &config, &["validate", "boston"]).contains("zone boston: open: this zone was removed from the registry"));
     std::fs::remove_file(boston.join("_meta/zone")).unwrap();
     let filled = told(dir, &config, &["zone", "add", "boston"]);
     assert!(filled.contains("fill boston: ") && filled.ends_with(" blobs (100 %), done\n"), "{filled}");

@@ -43,8 +43,8 @@ use crate::{Digest, Reference, RepositoryName, Result, Tag};
 /// Commands that end in an acknowledgement to a client are durable when answered: `link_blob`, `mount_blob`, `unlink_blob`, `put_manifest`,
 /// `delete_manifest`, `delete_tag`, and those of garbage collection. So is an `intend_blob` that makes a row or takes one back from collection: bytes
 /// follow it that outlive the power, and without the row nobody would ever find and delete them. One that only touches a live row, `rely_on_blob`,
-/// `observe_blob`, `note_uses`, `tidy` and everything about uploads must be seen by all processes when answered, but may be lost with the power: they are ordered
-/// before any durable command that follows.
+/// `observe_blob`, `note_uses`, `tidy` and everything about uploads must be seen by all processes when answered, but may be lost with the power: they are
+/// ordered before any durable command that follows.
 ///
 /// # Time
 ///

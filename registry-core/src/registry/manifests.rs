@@ -40,8 +40,8 @@ fn manifest_unknown(reference: &Reference) -> Error {
 }
 
 impl Registry {
-    /// A manifest by digest or tag, with the very bytes that were pushed. [`ErrorKind::ManifestUnknown`] if there is none. That it was used is noted about once an
-    /// hour ([`MetadataStore::note_uses`](crate::MetadataStore::note_uses)); nobody waits for that.
+    /// A manifest by digest or tag, with the very bytes that were pushed. [`ErrorKind::ManifestUnknown`] if there is none. That it was used is noted about
+    /// once an hour ([`MetadataStore::note_uses`](crate::MetadataStore::note_uses)); nobody waits for that.
     pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<StoredManifest> {
         let stored = self.inner.metadata.manifest(repository, reference).await?.ok_or_else(|| manifest_unknown(reference))?;
         self.inner.used(repository, &stored.digest);

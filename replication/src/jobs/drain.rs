@@ -24,7 +24,8 @@ const SHARE: u32 = 4;
 /// Refuses to empty a zone that a policy cannot do without.
 pub(super) fn check(cluster: &Cluster, leaving: &Member) -> Result<()> {
     for rule in cluster.policy.all_rules().filter(|rule| rule.zones.contains(&leaving.name)) {
-        let left = cluster.wanted(rule).filter(|member| member.name != leaving.name).count();
+        // One that nobody has ever seen has nothing.
+        let left = cluster.wanted(rule).filter(|member| member.name != leaving.name && member.id().is_some()).count();
         if left == 0 {
             let message = format!("the policy for {} wants its blobs in no other zone: there would be none left", rule.pattern);
             return Err(Error::new(ErrorKind::InvalidInput, message).with_zone(&leaving.name));

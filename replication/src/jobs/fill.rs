@@ -1,5 +1,6 @@
-//! Filling a zone that lacks much of what is to be there, because it is new or was out of use: what is to be there is owed to it little by little, so that what is pushed meanwhile does not wait behind all of it, and
-//! image by image, those that were used last first, so that the zone is of use long before it has everything.
+//! Filling a zone that lacks much of what is to be there, because it is new or was out of use: what is to be there is owed to it little by little, so that
+//! what is pushed meanwhile does not wait behind all of it, and image by image, those that were used last first, so that the zone is of use long before it
+//! has everything.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{CLOSED, keeping, save, zone_of};
-use crate::cluster::{Cluster, is_visible};
+use crate::cluster::{Cluster, Source, is_visible};
 use crate::ledger::{Backlog, Desired, Job, JobState, Placement, ZoneId, ZoneState};
 use crate::member::Member;
 use crate::read::size_of;
@@ -26,8 +27,11 @@ const BLOBS: u32 = 500;
 const AHEAD: u64 = 32;
 const SMALL: u64 = 4 << 20;
 
-/// After so long in which no copy has come, those that are owed are not waited for: no zone that has them can be read now, or they fail.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// And how many that are put off, because they fail or their zones have gone away since.
+const PUT_OFF: u64 = 1000;
+
+/// How long to wait at least before what was in no zone that could be read is looked at again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// How often it is noted how far it is.
 const SAVE: Duration = Duration::from_secs(1);
@@ -63,6 +67,8 @@ struct Marker {
     before: u64,
     /// Blobs that the zone is owed since.
     owed: u64,
+    /// Blobs that it could not be owed in this round, since no zone that has them could be read.
+    unread: u64,
 }
 
 impl Marker {
@@ -102,7 +108,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
     };
     let Some(zone) = member.id().cloned() else { return Err(Error::new(ErrorKind::Internal, "a zone without identity")) };
     let mut all_is_owed: Option<Instant> = None;
-    let (mut owed, mut saved) = (Owed::new(&member), Instant::now());
+    let (mut saved, mut began) = (Instant::now(), Instant::now());
     let mut fill = Fill { cluster, metadata: &*metadata, zone: &zone, marker: Marker::read(job) };
     loop {
         cluster.hear_states().await?;
@@ -130,9 +136,10 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                     let asked = Instant::now();
                     let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
                     fill.tell(job, &member, &backlog)?;
+                    let mut owed = Owed::new(&backlog, &member);
                     let is_closed = member.throttle.is_closed(cluster.clock.now());
-                    owed.hear(&backlog, member.state().takes_writes() && !is_closed && !member.health.is_open());
-                    if owed.is_enough() {
+                    let can_come = member.state().takes_writes() && member.health.is_writable() && !is_closed;
+                    if owed.is_enough() || !can_come {
                         keeping(cluster, job, stop, fill.pause(asked.elapsed())).await?;
                     } else {
                         left = &left[keeping(cluster, job, stop, fill.owe(left, &mut owed)).await??..];
@@ -143,6 +150,13 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                     }
                 }
                 fill.turn(step, page);
+                if step == Step::Rest && fill.marker.step == Step::Manifests {
+                    job.note = format!("{} blobs are in no zone that can be read now; they are looked at again", fill.marker.unread);
+                    fill.marker.write(job)?;
+                    save(cluster, job).await?;
+                    keeping(cluster, job, stop, tokio::time::sleep(AGAIN.max(began.elapsed() * 4))).await?;
+                    began = Instant::now();
+                }
             }
         }
         fill.marker.write(job)?;
@@ -152,32 +166,19 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
 
 /// What the zone is owed.
 struct Owed {
+    /// Copies that are about to come, and their bytes.
     copies: u64,
     bytes: u64,
+    put_off: u64,
     /// How many large ones may be made at once.
     slots: u64,
-    /// The fewest copies that it was owed since then.
-    fewest: (u64, Instant),
-    /// Copies that are not waited for, and their bytes.
-    stuck: (u64, u64),
 }
 
 impl Owed {
-    fn new(member: &Member) -> Self {
+    fn new(backlog: &Backlog, member: &Member) -> Self {
+        let (copies, bytes) = (backlog.copies - backlog.put_off, backlog.copy_bytes - backlog.put_off_bytes);
         let slots = (member.concurrency as u64).saturating_sub(1).max(1);
-        Self { copies: 0, bytes: 0, slots, fewest: (u64::MAX, Instant::now()), stuck: (0, 0) }
-    }
-
-    /// What the zone is owed now, and whether it can come.
-    fn hear(&mut self, backlog: &Backlog, can_come: bool) {
-        (self.copies, self.bytes) = (backlog.copies, backlog.copy_bytes);
-        self.stuck = (self.stuck.0.min(self.copies), self.stuck.1.min(self.bytes));
-        if self.copies < self.fewest.0 || !self.is_enough() || !can_come {
-            self.fewest = (self.copies, Instant::now());
-        } else if self.fewest.1.elapsed() >= PATIENCE {
-            self.stuck = (self.copies, self.bytes);
-            self.fewest = (u64::MAX, Instant::now());
-        }
+        Self { copies, bytes, put_off: backlog.put_off, slots }
     }
 
     fn add(&mut self, size: u64) {
@@ -186,8 +187,7 @@ impl Owed {
     }
 
     fn is_enough(&self) -> bool {
-        let (copies, bytes) = (self.copies - self.stuck.0, self.bytes - self.stuck.1);
-        copies >= AHEAD || (copies >= self.slots && bytes >= SMALL)
+        self.copies >= AHEAD || (self.copies >= self.slots && self.bytes >= SMALL) || self.put_off >= PUT_OFF
     }
 }
 
@@ -227,6 +227,7 @@ impl Fill<'_> {
         job.note = match (member.state(), backlog.failing) {
             (ZoneState::Cordoned, _) => "the zone is cordoned: copies wait until it is not any more".to_owned(),
             _ if member.throttle.is_closed(self.cluster.clock.now()) => CLOSED.to_owned(),
+            (_, 0) if self.marker.step == Step::Last => format!("the last {} copies are waited for", backlog.copies),
             (_, 0) => String::new(),
             (_, failing) => format!("{failing} copies fail, and are tried again"),
         };
@@ -251,6 +252,13 @@ impl Fill<'_> {
 
     fn wants(&self, held: &HeldBlob) -> bool {
         self.cluster.union(held.repositories.iter().map(|name| name.as_str())).contains(self.zone)
+    }
+
+    /// Whether it can be copied now: else it would be owed, and in the way of what can.
+    fn can_be_read(&self, placements: &[Placement]) -> bool {
+        let now = self.cluster.clock.now();
+        let is_open = |source: &Source| !source.member.health.is_open() && !source.member.throttle.is_closed(now);
+        self.cluster.sources(placements).iter().any(is_open)
     }
 
     /// What comes next.
@@ -280,7 +288,12 @@ impl Fill<'_> {
         let after = |used: ManifestUse| (used.used_at.as_millis(), used.repository.to_string(), used.digest.to_string());
         match (step, page.is_last) {
             (Step::Manifests, true) => self.marker.next_step(Step::Images),
-            (Step::Images, true) => self.marker.next_step(Step::Rest),
+            (Step::Images, true) => {
+                // All of it is looked at once more.
+                self.marker.unread = 0;
+                self.marker.next_step(Step::Rest);
+            }
+            (_, true) if self.marker.unread > 0 => self.marker.next_step(Step::Manifests),
             (_, true) => self.marker.next_step(Step::Last),
             (_, false) => {
                 self.marker.after = page.after.map(|digest| digest.to_string());
@@ -309,10 +322,15 @@ impl Fill<'_> {
                 continue;
             }
             let held = HeldBlob::new(*digest, 0, self.metadata.holders(digest).await?);
-            if self.wants(&held) {
+            if !self.wants(&held) {
+                continue;
+            }
+            if self.can_be_read(placements) {
                 reconcile::retarget(cluster, &held, placements, &mut others).await?;
                 self.marker.owed += 1;
                 owed.add(size_of(placements).unwrap_or(0));
+            } else {
+                self.marker.unread += 1;
             }
         }
         Ok(digests.len())

@@ -99,9 +99,9 @@ impl ReplicatedStore {
     pub async fn uncordon(&self, zone: &str) -> Result<()> {
         let from = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
         self.set_state(zone, &from, ZoneState::Active).await?;
-        let id = self.member(zone)?.id().cloned();
+        let (_, id) = self.seen(zone)?;
         for kind in [JobKind::Drain, JobKind::Remove] {
-            self.cluster.ledger.cancel_job(kind, id.as_ref()).await?;
+            self.cluster.ledger.cancel_job(kind, Some(id)).await?;
         }
         Ok(())
     }
@@ -114,16 +114,15 @@ impl ReplicatedStore {
     /// [`min_copies`](crate::PolicyRule::with_min_copies).
     pub async fn drain(&self, zone: &str) -> Result<JobStatus> {
         self.cluster.hear_states().await?;
-        drain::check(&self.cluster, self.member(zone)?)?;
+        drain::check(&self.cluster, self.seen(zone)?.0)?;
         let from = [ZoneState::Active, ZoneState::Cordoned, ZoneState::Draining];
         let was = self.set_state(zone, &from, ZoneState::Draining).await?;
-        if let Err(error) = drain::check(&self.cluster, self.member(zone)?) {
+        if let Err(error) = drain::check(&self.cluster, self.seen(zone)?.0) {
             // Another one was begun to be emptied at the same moment.
             self.set_state(zone, &[ZoneState::Draining], was).await?;
             return Err(error);
         }
-        let id = self.member(zone)?.id().cloned();
-        self.cluster.ledger.cancel_job(JobKind::Fill, id.as_ref()).await?;
+        self.cluster.ledger.cancel_job(JobKind::Fill, Some(self.seen(zone)?.1)).await?;
         self.begin(JobKind::Drain, zone, Bytes::new()).await
     }
 
@@ -135,7 +134,7 @@ impl ReplicatedStore {
     /// [`ErrorKind::InvalidInput`] if there is no such zone; [`ErrorKind::Conflict`] if it is not draining, or if blobs are only there, with how many.
     pub async fn remove(&self, zone: &str) -> Result<JobStatus> {
         self.cluster.hear_states().await?;
-        let member = self.member(zone)?;
+        let (member, _) = self.seen(zone)?;
         if member.state() != ZoneState::Draining {
             let message = format!("the zone is {}: drain it first", member.state().as_str());
             return Err(Error::new(ErrorKind::Conflict, message).with_zone(zone));
@@ -144,16 +143,17 @@ impl ReplicatedStore {
         self.begin(JobKind::Remove, zone, Bytes::new()).await
     }
 
-    /// Begins to compare what is in a zone with what the ledger and the [metadata](crate::ReplicatedStoreBuilder::metadata) say of it, as a job, and to make the
-    /// ledger true: copies that are gone are made again; blobs that repositories hold and the ledger does not know are verified and then trusted, so that a lost
-    /// ledger is rebuilt; what nobody knows is deleted once it is older than [`keep_unknown`](crate::Options::keep_unknown). Nothing is changed if more than one
-    /// in twenty of the copies that are to be there is not: then it is the wrong place, and the job fails. It also fails, in the end, if the metadata know nothing of more than
-    /// one in twenty of the blobs (of few, one in four): it may be the wrong database, and those are left alone. Workers do this by themselves now and then: see [`compare_interval`](crate::Options::compare_interval).
+    /// Begins to compare what is in a zone with what the ledger and the [metadata](crate::ReplicatedStoreBuilder::metadata) say of it, as a job, and to
+    /// make the ledger true: copies that are gone are made again; blobs that repositories hold and the ledger does not know are verified and then trusted,
+    /// so that a lost ledger is rebuilt; what nobody knows is deleted once it is older than [`keep_unknown`](crate::Options::keep_unknown). Nothing is
+    /// changed if more than one in twenty of the copies that are to be there is not: then it is the wrong place, and the job fails. It also fails, in the
+    /// end, if the metadata know nothing of more than one in twenty of the blobs (of few, one in four): it may be the wrong database, and those are left
+    /// alone. Workers do this by themselves now and then: see [`compare_interval`](crate::Options::compare_interval).
     ///
-    /// What it finds is counted by name in [`JobStatus::counts`]: `blobs` that were looked at; `missing` copies; copies of `wrong_size`; copies that were `found`
-    /// where they were to be; blobs that were `adopted`; `stray` copies that are wanted elsewhere only; `foreign` blobs that nobody knows, `young` ones
-    /// that stay for now, and `unknown` ones that are left alone; blobs that are `unheld` and garbage collection's to delete; `forgotten` ones that it has never heard of. What loses trust or is deleted is
-    /// logged, each blob by its digest.
+    /// What it finds is counted by name in [`JobStatus::counts`]: `blobs` that were looked at; `missing` copies; copies of `wrong_size`; copies that were
+    /// `found` where they were to be; blobs that were `adopted`; `stray` copies that are wanted elsewhere only; `foreign` blobs that nobody knows, `young`
+    /// ones that stay for now, and `unknown` ones that are left alone; blobs that are `unheld` and garbage collection's to delete; `forgotten` ones that
+    /// it has never heard of. What loses trust or is deleted is logged, each blob by its digest.
     ///
     /// [`ErrorKind::InvalidInput`] if there is no such zone.
     pub async fn reconcile(&self, zone: &str) -> Result<JobStatus> {
@@ -179,19 +179,19 @@ impl ReplicatedStore {
     /// does; begun again, it is the same job.
     ///
     /// [`ErrorKind::InvalidInput`] if there is no such zone, or there are no [metadata](crate::ReplicatedStoreBuilder::metadata);
-    /// [`ErrorKind::Conflict`] if the zone is draining; its own error if it does not say who it is.
+    /// [`ErrorKind::Conflict`] if the zone is draining; what [`identify`](Self::identify) says if the zone cannot be used now.
     pub async fn fill(&self, zone: &str) -> Result<JobStatus> {
         if self.cluster.metadata.is_none() {
             return Err(Error::new(ErrorKind::InvalidInput, "without metadata nobody knows what is to be in it").with_zone(zone));
         }
+        self.identify(zone).await?;
         self.cluster.hear_states().await?;
-        let member = self.member(zone)?;
+        let (member, id) = self.seen(zone)?;
         if !matches!(member.state(), ZoneState::Active | ZoneState::Cordoned) {
             let message = format!("the zone is {}: nothing is copied into it", member.state().as_str());
             return Err(Error::new(ErrorKind::Conflict, message).with_zone(zone));
         }
-        member.confirm(&*self.cluster.ledger, self.cluster.options.request_timeout).await?;
-        self.begin(JobKind::Fill, zone, Bytes::new()).await
+        Ok(self.status_of(fill(&self.cluster, id).await?))
     }
 
     /// The jobs that have not ended, and those that ended last, newest first.
@@ -212,28 +212,16 @@ impl ReplicatedStore {
         Ok(statuses)
     }
 
-    fn member(&self, zone: &str) -> Result<&Arc<Member>> {
-        let named = self.cluster.members.iter().find(|member| member.name == zone);
-        let message = match named {
-            Some(member) if member.id().is_some() => return Ok(member),
-            Some(member) if member.state() == ZoneState::Removed => "the zone was removed from the registry",
-            Some(_) => "nobody has ever seen the zone: it does not answer, or it is another one's",
-            None => "there is no such zone",
-        };
-        Err(Error::new(ErrorKind::InvalidInput, message).with_zone(zone))
-    }
-
     async fn set_state(&self, zone: &str, from: &[ZoneState], to: ZoneState) -> Result<ZoneState> {
-        let id = self.member(zone)?.id().cloned();
-        let Some(id) = id else { return Err(Error::new(ErrorKind::InvalidInput, "there is no such zone").with_zone(zone)) };
-        let was = self.cluster.ledger.set_zone_state(&id, from, to).await.map_err(|error| error.with_zone(zone))?;
+        let (_, id) = self.seen(zone)?;
+        let was = self.cluster.ledger.set_zone_state(id, from, to).await.map_err(|error| error.with_zone(zone))?;
         self.cluster.hear_states().await?;
         Ok(was)
     }
 
     async fn begin(&self, kind: JobKind, zone: &str, marker: Bytes) -> Result<JobStatus> {
-        let id = self.member(zone)?.id().cloned();
-        let job = self.cluster.ledger.begin_job(kind, id.as_ref(), marker).await?;
+        let (_, id) = self.seen(zone)?;
+        let job = self.cluster.ledger.begin_job(kind, Some(id), marker).await?;
         self.cluster.jobs.notify_one();
         Ok(self.status_of(job))
     }
@@ -272,11 +260,15 @@ pub(crate) async fn filling(cluster: &Cluster) -> Result<Vec<ZoneId>> {
     Ok(open.filter(|job| !fill::owes_all(job)).filter_map(|job| job.zone).collect())
 }
 
-/// Begins to fill a zone that lacks more than a few; not if one that does is near its end, and would pass over what has come to be lacking since.
-pub(crate) async fn fill(cluster: &Cluster, zone: &ZoneId) -> Result<bool> {
-    let job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
+/// Begins to fill a zone that lacks more than a few. A job that is near its end would pass over what has come to be lacking since, and makes way.
+pub(crate) async fn fill(cluster: &Cluster, zone: &ZoneId) -> Result<Job> {
+    let mut job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
+    if fill::owes_all(&job) {
+        cluster.ledger.cancel_job(JobKind::Fill, Some(zone)).await?;
+        job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
+    }
     cluster.jobs.notify_one();
-    Ok(!fill::owes_all(&job))
+    Ok(job)
 }
 
 /// Hears what zones are used for, again and again.

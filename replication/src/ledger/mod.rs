@@ -66,8 +66,8 @@ pub trait PlacementLedger: fmt::Debug + Send + Sync + 'static {
     /// The zones that were registered and not removed, by name.
     async fn zones(&self) -> Result<Vec<ZoneRecord>>;
 
-    /// Changes what a zone is used for, if it is in one of the states `from`; returns the state that it was in. What a zone is owed that becomes
-    /// [active](ZoneState::Active) is due at once, however long it was not to be looked at.
+    /// Changes what a zone is used for, if it is in one of the states `from`; returns the state that it was in. What a zone is owed that is set
+    /// [active](ZoneState::Active), be it again, is due at once, however long it was put off.
     ///
     /// [`ErrorKind::Conflict`](registry_core::ErrorKind::Conflict), and nothing is changed, if it is in another;
     /// [`ErrorKind::NotFound`](registry_core::ErrorKind::NotFound) if it is not known, or was removed;

@@ -420,6 +420,10 @@ pub struct Backlog {
     pub copies: u64,
     /// Their bytes.
     pub copy_bytes: u64,
+    /// How many of `copies` nobody is at, or is to be at before later: no zone that has them could be read, they failed, or nothing was to be copied there.
+    pub put_off: u64,
+    /// Their bytes.
+    pub put_off_bytes: u64,
     /// Copies to be verified.
     pub suspects: u64,
     /// Copies to be deleted.
@@ -445,6 +449,8 @@ impl Backlog {
             zone,
             copies: 0,
             copy_bytes: 0,
+            put_off: 0,
+            put_off_bytes: 0,
             suspects: 0,
             deletes: 0,
             sourceless: 0,

@@ -42,12 +42,23 @@ pub(super) async fn run(cluster: &Arc<Cluster>, member: &Arc<Member>, task: &Tas
     let Some(size) = size_of(&placements).filter(|_| !sources.is_empty()) else {
         return Err(Error::new(ErrorKind::Unavailable, "no zone that has the blob can be read").with_key(digest));
     };
-    let class = class_of(task, &placements);
+    let copy = Copy { cluster, member, task, size, class: class_of(task, &placements) };
     if size > cluster.options.copy_whole && member.store.capabilities().resume {
-        in_pieces(cluster, member, task, size, sources, class).await
+        copy.in_pieces(sources).await
     } else {
-        whole(cluster, member, task, size, sources, class).await
+        copy.whole(sources).await
     }
+}
+
+/// A copy that is being made.
+#[derive(Clone, Copy)]
+struct Copy<'a> {
+    cluster: &'a Arc<Cluster>,
+    member: &'a Arc<Member>,
+    task: &'a Task,
+    /// The blob's length in bytes.
+    size: u64,
+    class: Class,
 }
 
 /// Whether anybody is to wait for less than this one.
@@ -64,10 +75,11 @@ struct Pump {
 }
 
 impl Pump {
-    fn start(cluster: &Arc<Cluster>, digest: &Digest, size: u64, from: u64, sources: Vec<Source>, class: Class) -> Self {
+    fn start(copy: Copy<'_>, from: u64, sources: Vec<Source>) -> Self {
+        let Copy { cluster, task, size, class, .. } = copy;
         let (sender, chunks) = mpsc::channel(AHEAD);
         let (tell, contributors) = oneshot::channel();
-        let mut reading = Reading::new(cluster, digest, size, from..size, sources);
+        let mut reading = Reading::new(cluster, &task.digest, size, from..size, sources);
         reading.class = class;
         // It ends as soon as nobody takes its chunks any more.
         drop(tokio::spawn(async move {
@@ -101,120 +113,114 @@ fn note_destination(cluster: &Cluster, member: &Member, error: &Error) {
     }
 }
 
-async fn whole(
-    cluster: &Arc<Cluster>,
-    member: &Arc<Member>,
-    task: &Task,
-    size: u64,
-    sources: Vec<Source>,
-    class: Class,
-) -> Result<Outcome> {
-    let digest = &task.digest;
-    let Pump { chunks, contributors } = Pump::start(cluster, digest, size, 0, sources, class);
-    let content = Replay::new(Pump::stream(chunks), 0);
-    let options = WriteOptions::default().with_size(size).with_algorithm(digest.algorithm()).with_epoch(task.epoch);
-    let put = member.store.put(digest, options, content.attempt(member, class));
-    match content.watch(&cluster.options, &member.name, put).await {
-        Ok(info) => Ok(Outcome::Copied(info.size)),
-        Err(error) => {
-            let broken = content.is_broken();
-            drop(content);
-            match error.kind() {
-                ErrorKind::DigestInvalid => accuse(cluster, digest, contributors).await,
-                // The source's failure was noted by whoever read it.
-                _ if !broken => note_destination(cluster, member, &error),
-                _ => {}
-            }
-            Err(if broken { error } else { error.with_zone(&member.name) })
-        }
-    }
-}
-
-async fn in_pieces(
-    cluster: &Arc<Cluster>,
-    member: &Arc<Member>,
-    task: &Task,
-    size: u64,
-    sources: Vec<Source>,
-    class: Class,
-) -> Result<Outcome> {
-    let options = &cluster.options;
-    let mut epoch = task.epoch.saturating_mul(PIECES);
-    let mut upload = take_up(cluster, member, task, epoch).await?;
-    let from = upload.offset();
-    if from > size {
-        return give_up(cluster, member, task, upload, Error::new(ErrorKind::Internal, "more was copied than there is")).await;
-    }
-    let Pump { mut chunks, contributors } = Pump::start(cluster, &task.digest, size, from, sources, class);
-    let mut noted = from;
-    while let Some(chunk) = chunks.recv().await {
-        // What arrived so far stays for the next attempt: the failure is the source's.
-        let chunk = match chunk {
-            Ok(chunk) => chunk,
+impl Copy<'_> {
+    async fn whole(self, sources: Vec<Source>) -> Result<Outcome> {
+        let Self { cluster, member, task, size, class } = self;
+        let digest = &task.digest;
+        let Pump { chunks, contributors } = Pump::start(self, 0, sources);
+        let content = Replay::new(Pump::stream(chunks), 0);
+        let options = WriteOptions::default().with_size(size).with_algorithm(digest.algorithm()).with_epoch(task.epoch);
+        let put = member.store.put(digest, options, content.attempt(member, class));
+        match content.watch(&cluster.options, &member.name, put).await {
+            Ok(info) => Ok(Outcome::Copied(info.size)),
             Err(error) => {
-                put_aside(cluster, member, task, &mut *upload).await?;
-                return Err(error);
+                let broken = content.is_broken();
+                drop(content);
+                match error.kind() {
+                    ErrorKind::DigestInvalid => accuse(cluster, digest, contributors).await,
+                    // The source's failure was noted by whoever read it.
+                    _ if !broken => note_destination(cluster, member, &error),
+                    _ => {}
+                }
+                Err(if broken { error } else { error.with_zone(&member.name) })
             }
-        };
-        member.throttle.write.pass(class, chunk.len()).await;
-        // A store that sends several parts at a time has none of them done for long, if its line is slow; that it stands still, it finds out itself.
-        if let Err(error) = member.ask_within(options.commit_timeout, options, upload.write(chunk)).await {
-            // Without a note of where it is, nobody will go on from what was written; if the zone is full, it is in the way.
-            return if noted == 0 { abandon(cluster, member, upload, error).await } else { Err(error) };
-        }
-        if upload.offset() - noted >= options.checkpoint && upload.offset() < size {
-            let token = put_aside(cluster, member, task, &mut *upload).await?;
-            noted = upload.offset();
-            epoch += 1;
-            let resume = member.store.resume(ResumeOptions::new(token, epoch));
-            upload = member.ask_within(options.commit_timeout, options, resume).await?;
         }
     }
-    drop(chunks);
-    match member.ask_within(options.commit_timeout, options, upload.commit(&task.digest)).await {
-        Ok(info) => Ok(Outcome::Copied(info.size)),
-        Err(error) if matches!(error.kind(), ErrorKind::DigestInvalid | ErrorKind::SizeInvalid) => {
-            accuse(cluster, &task.digest, contributors).await;
-            give_up(cluster, member, task, upload, error).await
+
+    async fn in_pieces(self, sources: Vec<Source>) -> Result<Outcome> {
+        let Self { cluster, member, task, size, class } = self;
+        let options = &cluster.options;
+        let mut epoch = task.epoch.saturating_mul(PIECES);
+        let mut upload = self.take_up(epoch).await?;
+        let from = upload.offset();
+        if from > size {
+            return self.give_up(upload, Error::new(ErrorKind::Internal, "more was copied than there is")).await;
         }
-        Err(error) => Err(error),
-    }
-}
-
-/// Goes on where the last one stood, if that is still there.
-async fn take_up(cluster: &Cluster, member: &Member, task: &Task, epoch: u64) -> Result<Box<dyn BlobUpload>> {
-    let options = &cluster.options;
-    if let Some(token) = task.progress.as_ref().and_then(|progress| UploadToken::decode(progress).ok()) {
-        match member.ask_within(options.commit_timeout, options, member.store.resume(ResumeOptions::new(token, epoch))).await {
-            Ok(upload) => return Ok(upload),
-            Err(error) if is_zones_fault(&error) => return Err(error),
-            Err(error) => tracing::info!(zone = member.name, digest = %task.digest, %error, "a copy begins anew"),
+        let Pump { mut chunks, contributors } = Pump::start(self, from, sources);
+        let mut noted = from;
+        while let Some(chunk) = chunks.recv().await {
+            // What arrived so far stays for the next attempt: the failure is the source's.
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.put_aside(&mut *upload).await?;
+                    return Err(error);
+                }
+            };
+            member.throttle.write.pass(class, chunk.len()).await;
+            // A store that sends several parts at a time has none of them done for long, if its line is slow; that it stands still, it finds out itself.
+            if let Err(error) = member.ask_within(options.commit_timeout, options, upload.write(chunk)).await {
+                // Without a note of where it is, nobody will go on from what was written; if the zone is full, it is in the way.
+                return if noted == 0 { self.abandon(upload, error).await } else { Err(error) };
+            }
+            if upload.offset() - noted >= options.checkpoint && upload.offset() < size {
+                let token = self.put_aside(&mut *upload).await?;
+                noted = upload.offset();
+                epoch += 1;
+                let resume = member.store.resume(ResumeOptions::new(token, epoch));
+                upload = member.ask_within(options.commit_timeout, options, resume).await?;
+            }
+        }
+        drop(chunks);
+        match member.ask_within(options.commit_timeout, options, upload.commit(&task.digest)).await {
+            Ok(info) => Ok(Outcome::Copied(info.size)),
+            Err(error) if matches!(error.kind(), ErrorKind::DigestInvalid | ErrorKind::SizeInvalid) => {
+                accuse(cluster, &task.digest, contributors).await;
+                self.give_up(upload, error).await
+            }
+            Err(error) => Err(error),
         }
     }
-    let write = WriteOptions::default().with_algorithm(task.digest.algorithm()).with_epoch(epoch);
-    member.ask(options, member.store.begin(write)).await
-}
 
-/// Makes all bytes so far durable, and writes down where they are.
-async fn put_aside(cluster: &Cluster, member: &Member, task: &Task, upload: &mut dyn BlobUpload) -> Result<UploadToken> {
-    let options = &cluster.options;
-    let token = member.ask_within(options.commit_timeout, options, upload.suspend()).await?;
-    cluster.ledger.renew(task, options.lease, Some(token.encode()?)).await?;
-    Ok(token)
-}
-
-/// Drops what was copied: it is wrong, and nobody is to go on from it.
-async fn give_up(cluster: &Cluster, member: &Member, task: &Task, upload: Box<dyn BlobUpload>, error: Error) -> Result<Outcome> {
-    if let Err(error) = cluster.ledger.renew(task, cluster.options.lease, Some(Bytes::new())).await {
-        tracing::debug!(%error, "could not forget how far a copy was");
+    /// Goes on where the last one stood, if that is still there.
+    async fn take_up(self, epoch: u64) -> Result<Box<dyn BlobUpload>> {
+        let Self { cluster, member, task, .. } = self;
+        let options = &cluster.options;
+        if let Some(token) = task.progress.as_ref().and_then(|progress| UploadToken::decode(progress).ok()) {
+            match member.ask_within(options.commit_timeout, options, member.store.resume(ResumeOptions::new(token, epoch))).await {
+                Ok(upload) => return Ok(upload),
+                Err(error) if is_zones_fault(&error) => return Err(error),
+                Err(error) => tracing::info!(zone = member.name, digest = %task.digest, %error, "a copy begins anew"),
+            }
+        }
+        let write = WriteOptions::default().with_algorithm(task.digest.algorithm()).with_epoch(epoch);
+        member.ask(options, member.store.begin(write)).await
     }
-    abandon(cluster, member, upload, error).await
-}
 
-/// Drops what was copied, and fails.
-async fn abandon(cluster: &Cluster, member: &Member, upload: Box<dyn BlobUpload>, error: Error) -> Result<Outcome> {
-    if let Err(error) = in_time(cluster.options.request_timeout, &member.name, upload.abort()).await {
-        tracing::debug!(%error, "could not drop a copy's bytes; they are found as an abandoned upload");
+    /// Makes all bytes so far durable, and writes down where they are.
+    async fn put_aside(self, upload: &mut dyn BlobUpload) -> Result<UploadToken> {
+        let Self { cluster, member, task, .. } = self;
+        let options = &cluster.options;
+        let token = member.ask_within(options.commit_timeout, options, upload.suspend()).await?;
+        cluster.ledger.renew(task, options.lease, Some(token.encode()?)).await?;
+        Ok(token)
     }
-    Err(error)
+
+    /// Drops what was copied: it is wrong, and nobody is to go on from it.
+    async fn give_up(self, upload: Box<dyn BlobUpload>, error: Error) -> Result<Outcome> {
+        let Self { cluster, task, .. } = self;
+        if let Err(error) = cluster.ledger.renew(task, cluster.options.lease, Some(Bytes::new())).await {
+            tracing::debug!(%error, "could not forget how far a copy was");
+        }
+        self.abandon(upload, error).await
+    }
+
+    /// Drops what was copied, and fails.
+    async fn abandon(self, upload: Box<dyn BlobUpload>, error: Error) -> Result<Outcome> {
+        let Self { cluster, member, .. } = self;
+        if let Err(error) = in_time(cluster.options.request_timeout, &member.name, upload.abort()).await {
+            tracing::debug!(%error, "could not drop a copy's bytes; they are found as an abandoned upload");
+        }
+        Err(error)
+    }
 }

@@ -66,6 +66,7 @@ const CAUGHT_BY: &[(Flaw, &str)] = &[
     (Flaw::GiveBackIsAFailure, "a_task_that_is_given_back_has_not_failed"),
     (Flaw::DeferEndsFence, "a_deferred_delete_keeps_its_fence"),
     (Flaw::ReplayIgnoresZone, "what_failed_is_replayed"),
+    (Flaw::BacklogPutsNothingOff, "the_backlog_tells_what_is_put_off"),
     (Flaw::BacklogTakesAllForCopies, "the_backlog_is_what_is_to_be_done"),
     (Flaw::BacklogLagsInTheTrash, "a_copy_in_the_trash_is_not_late"),
     (Flaw::TotalsCountUnwanted, "totals_count_what_is_there"),

@@ -8,69 +8,30 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use registry_core::blob::{
     BlobInfo, BlobReader, BlobUpload, ByteStream, Capabilities, ItemStream, ListOptions, NamedObjects, PendingUpload, ReadOptions,
-    ResumeOptions, WriteOptions, once,
+    ResumeOptions, WriteOptions,
 };
 use registry_core::memory::MemoryMetadataStore;
 use registry_core::testing::{FaultPlan, Op};
-use registry_core::{
-    BlobStore, BlobStoreExt as _, Digest, ErrorKind, MetadataStore, Registry, RepositoryName, Result, Timestamp, VerifyReads,
-};
+use registry_core::{BlobStore, BlobStoreExt as _, Digest, ErrorKind, MetadataStore, Registry, Result, Timestamp};
 use replication::ledger::MemoryLedger;
-use replication::{JobStatus, Options, PlacementPolicy, ReplicatedStore, Zone};
+use replication::{JobStatus, PlacementPolicy, ReplicatedStore, Zone};
 
-use crate::support::{NAMES, World, blob, quick};
-
-struct Site {
-    world: World,
-    metadata: Arc<MemoryMetadataStore>,
-}
-
-fn app() -> RepositoryName {
-    "team/app".parse().unwrap()
-}
-
-fn options() -> Options {
-    let mut options = quick();
-    options.background_share = 1.0;
-    options.compare_interval = Duration::ZERO;
-    options.scrub_interval = Duration::ZERO;
-    options
-}
+use crate::support::{NAMES, Site, app, blob, by_order};
 
 impl Site {
-    fn new() -> Self {
-        let world = World::new(3);
-        let metadata = Arc::new(MemoryMetadataStore::with_clock(Arc::<crate::support::Time>::clone(&world.clock)));
-        Self { world, metadata }
-    }
-
     async fn process(&self) -> (Registry, ReplicatedStore) {
-        let metadata: Arc<dyn MetadataStore> = Arc::<MemoryMetadataStore>::clone(&self.metadata);
-        let store = self.world.with_metadata(options(), PlacementPolicy::default(), Arc::clone(&metadata)).await;
-        (Registry::builder(Arc::new(store.clone()), metadata).verify_reads(VerifyReads::Never).build(), store)
+        let store = self.over(3).await;
+        (self.registry(&store), store)
     }
 
     /// Some blobs that are everywhere, and that were pushed long ago.
     async fn with_blobs(count: u64) -> (Self, Vec<(Digest, Bytes)>) {
         let site = Self::new();
-        let (registry, store) = site.process().await;
         // The last one has no bytes.
         let len = |number: u64| if number + 1 == count { 0 } else { 50 + usize::try_from(number % 97).unwrap() };
         let blobs: Vec<_> = (0..count).map(|number| blob(2_000 + number, len(number))).collect();
-        for (digest, content) in &blobs {
-            registry.push_blob(&app(), digest, Some(content.len() as u64), once(content.clone())).await.unwrap();
-        }
-        store.work_once().await.unwrap();
-        site.days_pass();
+        site.push_to(3, &blobs).await;
         (site, blobs)
-    }
-
-    fn days_pass(&self) {
-        self.world.clock.advance(Duration::from_secs(3 * 24 * 3600));
-    }
-
-    async fn count(&self, zone: usize) -> usize {
-        self.world.medium(zone).list(ListOptions::default()).count().await
     }
 }
 
@@ -330,8 +291,8 @@ impl BlobStore for Behind {
 #[tokio::test(start_paused = true)]
 async fn what_a_list_does_not_have_is_asked_for_by_name() {
     let (site, blobs) = Site::with_blobs(120).await;
-    let metadata: Arc<dyn MetadataStore> = Arc::<MemoryMetadataStore>::clone(&site.metadata);
-    let mut builder = ReplicatedStore::builder(Arc::clone(&site.world.ledger)).metadata(metadata).options(options());
+    let metadata = site.metadata();
+    let mut builder = ReplicatedStore::builder(Arc::clone(&site.world.ledger)).metadata(metadata).options(by_order());
     builder = builder.clock(Arc::<crate::support::Time>::clone(&site.world.clock));
     for (name, zone) in NAMES.iter().zip(&site.world.zones) {
         builder = builder.zone(Zone::new(*name, Arc::new(Behind(Arc::new(zone.clone())))));
@@ -435,7 +396,7 @@ async fn what_the_metadata_have_never_heard_of_goes_and_what_they_know_stays() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_deleted_while_the_metadata_do_not_answer_for_it() {
     let site = Site::new();
-    let store = site.world.process(options()).await;
+    let store = site.world.process(by_order()).await;
     let (digest, content) = blob(6_010, 70);
     site.world.medium(0).put_bytes(&digest, content).await.unwrap();
     site.days_pass();
@@ -490,8 +451,8 @@ async fn a_scrub_finds_what_rotted_and_it_is_made_again() {
 #[tokio::test(start_paused = true)]
 async fn zones_are_scrubbed_once_a_month_give_or_take_five_days() {
     let (site, blobs) = Site::with_blobs(30).await;
-    let metadata: Arc<dyn MetadataStore> = Arc::<MemoryMetadataStore>::clone(&site.metadata);
-    let mut options = options();
+    let metadata = site.metadata();
+    let mut options = by_order();
     options.scrub_interval = Duration::from_secs(30 * 24 * 3600);
     options.poll_interval = Duration::from_secs(60);
     options.probe_interval = Duration::from_secs(600);
@@ -589,8 +550,8 @@ async fn a_process_that_is_to_stop_leaves_a_long_read_at_once_and_another_goes_o
 #[tokio::test(start_paused = true)]
 async fn zones_are_compared_once_a_week_give_or_take_a_day() {
     let (site, blobs) = Site::with_blobs(30).await;
-    let metadata: Arc<dyn MetadataStore> = Arc::<MemoryMetadataStore>::clone(&site.metadata);
-    let mut options = options();
+    let metadata = site.metadata();
+    let mut options = by_order();
     options.compare_interval = Duration::from_secs(7 * 24 * 3600);
     options.poll_interval = Duration::from_secs(60);
     options.probe_interval = Duration::from_secs(600);
@@ -615,8 +576,8 @@ async fn zones_are_compared_once_a_week_give_or_take_a_day() {
 #[tokio::test(start_paused = true)]
 async fn a_scrub_that_failed_is_no_scrub() {
     let (site, _) = Site::with_blobs(5).await;
-    let metadata: Arc<dyn MetadataStore> = Arc::<MemoryMetadataStore>::clone(&site.metadata);
-    let mut options = options();
+    let metadata = site.metadata();
+    let mut options = by_order();
     options.scrub_interval = Duration::from_secs(30 * 24 * 3600);
     options.poll_interval = Duration::from_secs(60);
     let store = site.world.with_metadata(options, PlacementPolicy::default(), metadata).await;

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use registry_core::memory::MemoryBlobStore;
+use futures_util::StreamExt as _;
+use registry_core::blob::{ListOptions, once};
+use registry_core::memory::{MemoryBlobStore, MemoryMetadataStore};
 use registry_core::testing::{FaultPlan, FaultStore, ManualClock};
-use registry_core::{BlobStore, BlobStoreExt as _, Clock, Digest, MetadataStore, Timestamp};
+use registry_core::{BlobStore, BlobStoreExt as _, Clock, Digest, MetadataStore, Registry, RepositoryName, Timestamp, VerifyReads};
 use replication::{
     Closest, Event, EventSink, MemoryLedger, Options, PlacementLedger, PlacementPolicy, ReplicatedStore, ReplicatedStoreBuilder, Zone,
 };
@@ -147,6 +149,65 @@ impl World {
     /// The zone's medium as it is.
     pub(crate) fn medium(&self, zone: usize) -> &Arc<dyn BlobStore> {
         self.zones[zone].inner()
+    }
+}
+
+/// A world, and what repositories hold of it.
+pub(crate) struct Site {
+    pub(crate) world: World,
+    pub(crate) metadata: Arc<MemoryMetadataStore>,
+}
+
+pub(crate) fn app() -> RepositoryName {
+    "team/app".parse().unwrap()
+}
+
+/// Short times, and zones are compared and scrubbed by order only, at full speed.
+pub(crate) fn by_order() -> Options {
+    let mut options = quick();
+    options.background_share = 1.0;
+    (options.compare_interval, options.scrub_interval) = (Duration::ZERO, Duration::ZERO);
+    options
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let world = World::new(3);
+        let metadata = Arc::new(MemoryMetadataStore::with_clock(Arc::<Time>::clone(&world.clock)));
+        Self { world, metadata }
+    }
+
+    pub(crate) fn metadata(&self) -> Arc<dyn MetadataStore> {
+        Arc::<MemoryMetadataStore>::clone(&self.metadata)
+    }
+
+    pub(crate) fn registry(&self, store: &ReplicatedStore) -> Registry {
+        Registry::builder(Arc::new(store.clone()), self.metadata()).verify_reads(VerifyReads::Never).build()
+    }
+
+    /// A process that knows the first of the zones only, so many.
+    pub(crate) async fn over(&self, zones: usize) -> ReplicatedStore {
+        let world = World { zones: self.world.zones[..zones].to_vec(), ..self.world.clone() };
+        world.with_metadata(by_order(), PlacementPolicy::default(), self.metadata()).await
+    }
+
+    /// Blobs that were pushed long ago, and are in the first of the zones, so many.
+    pub(crate) async fn push_to(&self, zones: usize, blobs: &[(Digest, Bytes)]) {
+        let store = self.over(zones).await;
+        let registry = self.registry(&store);
+        for (digest, content) in blobs {
+            registry.push_blob(&app(), digest, Some(content.len() as u64), once(content.clone())).await.unwrap();
+        }
+        store.work_once().await.unwrap();
+        self.days_pass();
+    }
+
+    pub(crate) fn days_pass(&self) {
+        self.world.clock.advance(Duration::from_secs(3 * 24 * 3600));
+    }
+
+    pub(crate) async fn count(&self, zone: usize) -> usize {
+        self.world.medium(zone).list(ListOptions::default()).count().await
     }
 }
 

@@ -8,10 +8,10 @@ use futures_util::StreamExt as _;
 use registry_core::blob::{ListOptions, StoreIdentity, once};
 use registry_core::memory::MemoryMetadataStore;
 use registry_core::testing::{Fault, FaultPlan, Op};
-use registry_core::{BlobStore as _, BlobStoreExt as _, Digest, ErrorKind, Registry, RepositoryName, VerifyReads};
+use registry_core::{BlobStore as _, BlobStoreExt as _, Digest, ErrorKind, Registry, VerifyReads};
 use replication::{JobStatus, PlacementPolicy, PolicyRule, ReplicatedStore, Workers, ZoneSet, ZoneState};
 
-use crate::support::{NAMES, World, blob, quick};
+use crate::support::{NAMES, World, app, blob, quick};
 
 /// A registry over three zones, closest to the first, with workers.
 struct Site {
@@ -20,10 +20,6 @@ struct Site {
     registry: Registry,
     store: ReplicatedStore,
     workers: Option<Workers>,
-}
-
-fn app() -> RepositoryName {
-    "team/app".parse().unwrap()
 }
 
 impl Site {

@@ -223,8 +223,8 @@ impl Http {
         Self { idle: self.idle.max(idle), ..self.clone() }
     }
 
-    /// Whether the certificate of the service that answered last is valid for another week at least: [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput),
-    /// and until when it is, if not. `None` if no service has shown one.
+    /// Whether the certificate of the service that answered last is valid for another week at least:
+    /// [`ErrorKind::InvalidInput`](registry_core::ErrorKind::InvalidInput), and until when it is, if not. `None` if no service has shown one.
     pub fn try_certificate(&self) -> Option<registry_core::Result<()>> {
         let certificate = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
         certificate.as_ref().map(|der| certificate::check(der, chrono::Utc::now()))

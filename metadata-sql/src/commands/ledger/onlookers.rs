@@ -44,13 +44,15 @@ impl Query for Placements {
 pub(crate) struct BacklogOf;
 
 /// The zone, the kind of work (0 a copy, 1 to be verified, 2 to be deleted, 3 a copy that nobody can make), how many, of how many bytes, how many of
-/// them fail, and since when the oldest waits.
+/// them fail, since when the oldest waits, and how many are put off, of how many bytes.
 pub(super) const BACKLOG: &str = "SELECT z.identity,
         CASE WHEN p.desired = 1 THEN 2 WHEN p.observed IN (2, 3) THEN 1
             WHEN EXISTS (SELECT 1 FROM placements s WHERE s.blob = p.blob AND s.zone <> p.zone AND s.observed = 1) THEN 0 ELSE 3 END,
         COUNT(*), CAST(COALESCE(SUM(b.size), 0) AS BIGINT), CAST(SUM(CASE WHEN p.attempts > 0 THEN 1 ELSE 0 END) AS BIGINT),
         MIN(CASE WHEN p.desired = 1 AND p.keep_until > p.since THEN CASE WHEN p.keep_until <= ?1 THEN p.keep_until END
-            WHEN p.since <= ?1 THEN p.since END)
+            WHEN p.since <= ?1 THEN p.since END),
+        CAST(SUM(CASE WHEN p.due_at > ?1 AND (p.lease_until IS NULL OR p.lease_until <= ?1) THEN 1 ELSE 0 END) AS BIGINT),
+        CAST(SUM(CASE WHEN p.due_at > ?1 AND (p.lease_until IS NULL OR p.lease_until <= ?1) THEN COALESCE(b.size, 0) ELSE 0 END) AS BIGINT)
     FROM placements p JOIN placed_blobs b ON b.id = p.blob JOIN zones z ON z.id = p.zone
     WHERE p.since IS NOT NULL GROUP BY 1, 2";
 
@@ -71,6 +73,7 @@ impl Query for BacklogOf {
             match row.int(1)? {
                 0 => {
                     (backlog.copies, backlog.copy_bytes) = (count, row.unsigned(3)?);
+                    (backlog.put_off, backlog.put_off_bytes) = (row.unsigned(6)?, row.unsigned(7)?);
                     backlog.copy_lag = waits_since.map_or(Duration::ZERO, |since| now.since(since));
                 }
                 1 => backlog.suspects = count,

@@ -1,6 +1,7 @@
 //! The zones that are known.
 
 use registry_core::{Digest, Error, ErrorKind, Result};
+use replication::ledger::rules::removed;
 use replication::ledger::{ZoneId, ZoneRecord, ZoneState};
 
 use super::jobs::conclude;
@@ -51,7 +52,7 @@ impl Command for RegisterZone {
         for mut row in transaction.query(sql, params![id.as_str(), name]).await? {
             let (known_id, known_name) = (row.text(0)?, row.opt_text(1)?);
             match known_name {
-                None if state(&mut row, 2)? == ZoneState::Removed => return conflict("this zone was removed from the registry".to_owned()),
+                None if state(&mut row, 2)? == ZoneState::Removed => return Err(removed(&self.0)),
                 None => is_numbered = true,
                 Some(known_name) if known_id == id.as_str() && known_name == *name => return Ok(()),
                 Some(known_name) if known_id == id.as_str() => return conflict(format!("this zone is known under the name {known_name}")),
@@ -100,7 +101,7 @@ impl Command for SetZoneState {
             Some(found) if from.contains(&found) => {
                 let sql = "UPDATE zones SET state = ?2 WHERE identity = ?1";
                 transaction.execute(sql, params![zone.as_str(), number(*to)?]).await?;
-                if *to == ZoneState::Active && found != ZoneState::Active {
+                if *to == ZoneState::Active {
                     let now = transaction.now().await?;
                     transaction.execute(HASTEN, params![zone.as_str(), now]).await?;
                 }
@@ -111,9 +112,10 @@ impl Command for SetZoneState {
     }
 }
 
-/// `Row::hasten` of all rows of a zone: of those that are desired (0), but for those that somebody has or may be deleting (5).
-const HASTEN: &str = "UPDATE placements SET due_at = ?2
-    WHERE zone = (SELECT id FROM zones WHERE identity = ?1) AND since IS NOT NULL AND due_at > ?2 AND desired = 0 AND lease IS NULL AND observed <> 5";
+/// `Row::hasten` of all rows of a zone: of those that are desired (0) and that nobody has; of those that somebody may be deleting (5), behind the fence.
+const HASTEN: &str = "UPDATE placements SET due_at = CASE WHEN observed = 5 AND fence > ?2 THEN fence ELSE ?2 END
+    WHERE zone = (SELECT id FROM zones WHERE identity = ?1) AND since IS NOT NULL AND due_at > ?2 AND desired = 0
+        AND (lease_until IS NULL OR lease_until <= ?2)";
 
 /// [`forget`](replication::ledger::PlacementLedger::forget).
 pub(crate) struct Forget {

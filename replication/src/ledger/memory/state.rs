@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_core::{Digest, Error, ErrorKind, Result, Timestamp};
 
-use crate::ledger::rules::{Blob, JobRow, lost};
+use crate::ledger::rules::{Blob, JobRow, lost, removed};
 use crate::ledger::{
     Backlog, Claim, Desired, Job, JobKind, JobState, ListPlacements, Observed, Placement, Task, Totals, ZoneId, ZoneRecord, ZoneState,
 };
@@ -32,7 +32,7 @@ impl State {
         let conflict = |message: String| Err(Error::new(ErrorKind::Conflict, message).with_zone(&zone.name).with_key(&zone.id));
         if let Some((name, state)) = self.zones.get(&zone.id) {
             return match state {
-                ZoneState::Removed => conflict("this zone was removed from the registry".to_owned()),
+                ZoneState::Removed => Err(removed(zone)),
                 _ if *name == zone.name => Ok(()),
                 _ => conflict(format!("this zone is known under the name {name}")),
             };
@@ -60,7 +60,7 @@ impl State {
             None | Some((_, ZoneState::Removed)) => Err(Error::new(ErrorKind::NotFound, "the zone is not known").with_key(zone)),
             Some((_, state)) if from.contains(state) => {
                 let was = std::mem::replace(state, to);
-                if to == ZoneState::Active && was != ZoneState::Active {
+                if to == ZoneState::Active {
                     self.blobs.values_mut().filter_map(|blob| blob.rows.get_mut(zone)).for_each(|row| row.hasten(now));
                 }
                 Ok(was)
@@ -212,6 +212,10 @@ impl State {
                         let waited = waits_since.map_or(Duration::ZERO, |since| now.since(since));
                         backlog.copy_lag = backlog.copy_lag.max(waited);
                         backlog.copy_bytes += blob.size.unwrap_or(0);
+                        if !row.is_leased(now) && row.due_at.is_some_and(|due| due > now) {
+                            backlog.put_off += 1;
+                            backlog.put_off_bytes += blob.size.unwrap_or(0);
+                        }
                     }
                     (Desired::Present, _) => {
                         backlog.sourceless += 1;

@@ -11,6 +11,16 @@ mod job;
 mod row;
 mod work;
 
+use registry_core::{Error, ErrorKind};
+
+use super::ZoneRecord;
+
 pub use self::blob::Blob;
 pub use self::job::{JobRow, lost};
 pub use self::row::{Lease, Row};
+
+/// What [`register_zone`](super::PlacementLedger::register_zone) says to a zone that was removed.
+pub fn removed(zone: &ZoneRecord) -> Error {
+    let message = "this zone was removed from the registry: remove it from the configuration, or delete the object _meta/zone in it to begin with it anew";
+    Error::new(ErrorKind::Conflict, message).with_zone(&zone.name).with_key(&zone.id)
+}

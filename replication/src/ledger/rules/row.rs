@@ -152,7 +152,7 @@ impl Row {
 
     /// A copy that is owed is due at once.
     pub fn hasten(&mut self, now: Timestamp) {
-        if self.desired == Desired::Present && self.lease.is_none() && self.due_at.is_some_and(|due| due > now) {
+        if self.desired == Desired::Present && !self.is_leased(now) && self.due_at.is_some_and(|due| due > now) {
             self.due_at = Some(now.max(self.busy_until()));
         }
     }

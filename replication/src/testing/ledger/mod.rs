@@ -261,6 +261,7 @@ cases! {
     watching:
         placements_come_in_order_and_once,
         the_backlog_is_what_is_to_be_done,
+        the_backlog_tells_what_is_put_off,
         the_backlog_tells_how_long_it_waits,
         a_copy_in_the_trash_is_not_late,
         the_backlog_tells_the_last_error,

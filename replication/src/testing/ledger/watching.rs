@@ -57,6 +57,8 @@ pub(super) async fn the_backlog_is_what_is_to_be_done(f: Fixture) {
     let mut expected = Backlog::new(zone("b"));
     expected.copies = 3;
     expected.copy_bytes = 3 * SIZE;
+    // There was nobody to read them from.
+    (expected.put_off, expected.put_off_bytes) = (2, 2 * SIZE);
     expected.suspects = 2;
     expected.deletes = 1;
     expected.sourceless = 2;
@@ -65,6 +67,28 @@ pub(super) async fn the_backlog_is_what_is_to_be_done(f: Fixture) {
     expected.last_error.clone_from(&backlog.last_error);
     assert_eq!(backlog, expected);
     assert!(f.backlog("a").await.is_none(), "there is nothing to do");
+}
+
+pub(super) async fn the_backlog_tells_what_is_put_off(f: Fixture) {
+    let [due, leased, unread, failed] = [blob("due"), blob("leased"), blob("unread"), blob("failed")];
+    let put_off = async || {
+        let backlog = f.backlog("b").await.expect("a backlog");
+        (backlog.copies, backlog.put_off, backlog.put_off_bytes)
+    };
+    f.push(&leased, &["a", "b"]).await;
+    f.claim_one(&leased, "b", TaskKind::Copy).await;
+    f.push(&failed, &["a", "b"]).await;
+    let task = f.claim_one(&failed, "b", TaskKind::Copy).await;
+    assert_eq!(put_off().await, (2, 0, 0), "somebody is at both");
+    f.ledger.defer(&task, HOUR, "it does not answer").await.expect("defer");
+    assert_eq!(put_off().await, (2, 1, SIZE), "it failed");
+    f.push(&unread, &["a", "b"]).await;
+    assert!(f.claim("b", &[]).await.is_empty());
+    assert_eq!(put_off().await, (3, 2, 2 * SIZE), "no zone that has it can be read");
+    f.push(&due, &["a", "b"]).await;
+    assert_eq!(put_off().await, (4, 2, 2 * SIZE), "it is due");
+    f.pass(LEASE);
+    assert_eq!(put_off().await, (4, 1, SIZE), "whoever had one is gone, and another is to be looked at again");
 }
 
 pub(super) async fn the_backlog_tells_how_long_it_waits(f: Fixture) {

@@ -3,7 +3,7 @@
 use registry_core::ErrorKind;
 
 use super::Fixture;
-use super::kit::{FENCE, SECOND, TRASH, blob, fails, retarget, zone};
+use super::kit::{FENCE, LEASE, SECOND, TRASH, blob, fails, retarget, zone};
 use crate::ledger::{JobKind, JobState, TaskKind, ZoneId, ZoneRecord, ZoneState};
 
 fn record(id: &str, name: &str) -> ZoneRecord {
@@ -91,7 +91,17 @@ pub(super) async fn what_an_active_zone_is_owed_is_due_at_once(f: Fixture) {
     set(&f, "b", ZoneState::Cordoned).await;
     f.assert_idle("b", "that is no change").await;
     set(&f, "b", ZoneState::Active).await;
+    // Somebody who has not heard of that puts it off once more, and then hears.
+    assert_eq!(f.claim("b", &[]).await, []);
+    f.assert_idle("b", "it is looked at again later").await;
+    set(&f, "b", ZoneState::Active).await;
     f.claim_one(&owed, "b", TaskKind::Copy).await;
+    // Both who had them are gone, and it was put off while their leases were still noted.
+    f.pass(LEASE);
+    assert_eq!(f.claim("b", &[]).await, []);
+    f.assert_idle("b", "it is looked at again later").await;
+    set(&f, "b", ZoneState::Active).await;
+    assert_eq!(f.claim("b", &["a"]).await.len(), 2);
 }
 
 pub(super) async fn only_what_is_safe_elsewhere_is_forgotten(f: Fixture) {

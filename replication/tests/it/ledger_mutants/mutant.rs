@@ -61,6 +61,7 @@ pub(super) enum Flaw {
     ReplayIgnoresZone,
     BacklogTakesAllForCopies,
     BacklogLagsInTheTrash,
+    BacklogPutsNothingOff,
     TotalsCountUnwanted,
     ListInOrderOfDigests,
     PagesBeginWithAfter,
@@ -429,6 +430,7 @@ impl PlacementLedger for Mutant {
         let mut backlog = self.inner.backlog().await?;
         for zone in &mut backlog {
             match self.flaw {
+                Flaw::BacklogPutsNothingOff => (zone.put_off, zone.put_off_bytes) = (0, 0),
                 Flaw::BacklogTakesAllForCopies => zone.copies += std::mem::take(&mut zone.sourceless),
                 Flaw::BacklogLagsInTheTrash => {
                     let rows = self.inner.list(&ListPlacements::new(1000).with_zone(Some(zone.zone.clone()))).await?;
