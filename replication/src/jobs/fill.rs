@@ -109,6 +109,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
     let Some(zone) = member.id().cloned() else { return Err(Error::new(ErrorKind::Internal, "a zone without identity")) };
     let mut all_is_owed: Option<Instant> = None;
     let (mut saved, mut began) = (Instant::now(), Instant::now());
+    let (mut looked, mut pause) = (Instant::now(), AGAIN);
     let mut fill = Fill { cluster, metadata: &*metadata, zone: &zone, marker: Marker::read(job) };
     loop {
         cluster.hear_states().await?;
@@ -122,12 +123,22 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                 let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
                 fill.tell(job, &member, &backlog)?;
                 // What came to be owed later comes by itself.
-                if backlog.copies == 0 || backlog.copy_lag < since.elapsed() {
-                    job.done = job.total.unwrap_or(job.done);
-                    job.note = String::new();
-                    return Ok(JobState::Done);
+                let is_over = backlog.copies == 0 || backlog.copy_lag < since.elapsed();
+                if is_over || looked.elapsed() >= pause {
+                    let asked = Instant::now();
+                    if keeping(cluster, job, stop, fill.lacks_more()).await?? {
+                        // It has come to be lacking since: copies that do not come hold up nothing else.
+                        all_is_owed = None;
+                        fill.marker.next_step(Step::Manifests);
+                    } else if is_over {
+                        job.done = job.total.unwrap_or(job.done);
+                        job.note = String::new();
+                        return Ok(JobState::Done);
+                    }
+                    (looked, pause) = (Instant::now(), AGAIN.max(asked.elapsed() * 4));
+                } else {
+                    keeping(cluster, job, stop, tokio::time::sleep(SAVE)).await?;
                 }
-                keeping(cluster, job, stop, tokio::time::sleep(SAVE)).await?;
             }
             step => {
                 let page = keeping(cluster, job, stop, fill.page(step)).await??;
@@ -261,6 +272,37 @@ impl Fill<'_> {
         self.cluster.sources(placements).iter().any(is_open)
     }
 
+    /// Whether anything that could be owed to the zone is not.
+    async fn lacks_more(&self) -> Result<bool> {
+        let mut after = None;
+        loop {
+            let held = self.metadata.held_blobs(after.as_ref(), BLOBS).await?;
+            let wanted: Vec<_> = held.iter().filter(|held| self.wants(held)).map(|held| held.digest).collect();
+            let placements = self.placements(&wanted).await?;
+            if placements.values().any(|placements| self.is_lacking(placements) && self.can_be_read(placements)) {
+                return Ok(true);
+            }
+            after = held.last().map(|held| held.digest);
+            if held.len() < BLOBS as usize {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn placements(&self, digests: &[Digest]) -> Result<BTreeMap<Digest, Vec<Placement>>> {
+        let mut placements: BTreeMap<_, Vec<Placement>> = BTreeMap::new();
+        for placement in self.cluster.ledger.placements(digests).await? {
+            placements.entry(placement.digest).or_default().push(placement);
+        }
+        Ok(placements)
+    }
+
+    /// Whether it is elsewhere, and not to be here. If it is not there at all, the ledger has to hear of it first, which the comparison with policies sees to.
+    fn is_lacking(&self, placements: &[Placement]) -> bool {
+        let is_here = |placement: &Placement| placement.zone == *self.zone && placement.desired == Desired::Present;
+        !placements.iter().any(is_here) && is_visible(placements)
+    }
+
     /// What comes next.
     async fn page(&self, step: Step) -> Result<Page> {
         if step == Step::Rest {
@@ -306,19 +348,14 @@ impl Fill<'_> {
     async fn owe(&mut self, digests: &[Digest], owed: &mut Owed) -> Result<usize> {
         let cluster = self.cluster;
         let digests = &digests[..digests.len().min(AHEAD as usize)];
-        let mut placements: BTreeMap<_, Vec<Placement>> = BTreeMap::new();
-        for placement in cluster.ledger.placements(digests).await? {
-            placements.entry(placement.digest).or_default().push(placement);
-        }
+        let placements = self.placements(digests).await?;
         let mut others = Filling::but(cluster, self.zone).await?;
         for (looked_at, digest) in digests.iter().enumerate() {
             if owed.is_enough() {
                 return Ok(looked_at);
             }
             let placements = placements.get(digest).map_or(&[][..], Vec::as_slice);
-            let is_there = |placement: &Placement| placement.zone == *self.zone && placement.desired == Desired::Present;
-            // If it is not there at all, the ledger has to hear of it first, which the comparison with policies sees to.
-            if placements.iter().any(is_there) || !is_visible(placements) {
+            if !self.is_lacking(placements) {
                 continue;
             }
             let held = HeldBlob::new(*digest, 0, self.metadata.holders(digest).await?);

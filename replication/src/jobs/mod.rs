@@ -260,13 +260,9 @@ pub(crate) async fn filling(cluster: &Cluster) -> Result<Vec<ZoneId>> {
     Ok(open.filter(|job| !fill::owes_all(job)).filter_map(|job| job.zone).collect())
 }
 
-/// Begins to fill a zone that lacks more than a few. A job that is near its end would pass over what has come to be lacking since, and makes way.
+/// Begins to fill a zone that lacks more than a few. A job that is at it, even near its end, looks for what has come to be lacking since.
 pub(crate) async fn fill(cluster: &Cluster, zone: &ZoneId) -> Result<Job> {
-    let mut job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
-    if fill::owes_all(&job) {
-        cluster.ledger.cancel_job(JobKind::Fill, Some(zone)).await?;
-        job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
-    }
+    let job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
     cluster.jobs.notify_one();
     Ok(job)
 }
