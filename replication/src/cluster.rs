@@ -134,10 +134,9 @@ impl Cluster {
                 tracing::info!(zone = member.name, state = state.as_str(), "what the zone is used for has changed");
                 is_news = true;
                 if state == ZoneState::Active {
-                    // This process has put off what the zone is owed until now.
-                    match self.ledger.set_zone_state(id, &[state], state).await {
-                        Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
-                        _ => {}
+                    // This process has put off what the zone is owed until now. If it stays so, it is late, and no more.
+                    if let Err(error) = self.ledger.set_zone_state(id, &[state], state).await {
+                        tracing::debug!(zone = member.name, %error, "what was put off is not due at once");
                     }
                 }
             }
@@ -161,6 +160,15 @@ impl Cluster {
         union.sort_unstable();
         union.dedup();
         union
+    }
+
+    /// The placements of each of these blobs.
+    pub(crate) async fn placements(&self, digests: &[Digest]) -> Result<BTreeMap<Digest, Vec<Placement>>> {
+        let mut placements: BTreeMap<_, Vec<Placement>> = BTreeMap::new();
+        for placement in self.ledger.placements(digests).await? {
+            placements.entry(placement.digest).or_default().push(placement);
+        }
+        Ok(placements)
     }
 
     /// Whether blobs of these scopes are to be in a zone too that nobody has ever seen.

@@ -52,10 +52,7 @@ pub(crate) async fn run(cluster: &Arc<Cluster>) -> Result<ReconcileReport> {
         let Some(last) = page.last() else { return Ok(report) };
         after = Some(last.digest);
         let digests: Vec<_> = page.iter().map(|held| held.digest).collect();
-        let mut placements: BTreeMap<_, Vec<Placement>> = BTreeMap::new();
-        for placement in cluster.ledger.placements(&digests).await? {
-            placements.entry(placement.digest).or_default().push(placement);
-        }
+        let placements = cluster.placements(&digests).await?;
         for held in &page {
             report.blobs += 1;
             let placements = placements.get(&held.digest).map_or(&[][..], Vec::as_slice);
@@ -125,7 +122,7 @@ pub(crate) async fn retarget(cluster: &Cluster, held: &HeldBlob, placements: &[P
     // What is not wanted goes once it is owed to all that want it, and not before: it might be among the last.
     let is_owed_to_all = now == targets && !cluster.wants_unseen(held.repositories.iter().map(RepositoryName::as_str));
     let untouched_for = if is_owed_to_all { options.narrow_after } else { Duration::MAX };
-    if now.iter().all(|zone| desired.contains(zone)) && now != targets {
+    if !is_owed_to_all && now.iter().all(|zone| desired.contains(zone)) {
         return Ok(false);
     }
     now.extend(strangers);

@@ -133,8 +133,11 @@ impl ReplicatedStore {
     /// The zone of this name, and who it is.
     pub(crate) fn seen(&self, zone: &str) -> Result<(&Arc<Member>, &ZoneId)> {
         let member = self.named(zone)?;
-        let message = "nobody has ever seen the zone: it does not answer, or it is another one's";
-        let id = member.id().ok_or_else(|| Error::new(ErrorKind::InvalidInput, message).with_zone(zone))?;
+        let unseen = || {
+            let reason = member.health.last_error().unwrap_or_else(|| "it has not said yet who it is".to_owned());
+            Error::new(ErrorKind::InvalidInput, format!("the zone cannot be used: {reason}")).with_zone(zone)
+        };
+        let id = member.id().ok_or_else(unseen)?;
         Ok((member, id))
     }
 
@@ -162,8 +165,8 @@ impl ReplicatedStore {
         Ok(zones.collect())
     }
 
-    /// Returns when all of these blobs, of an image of this scope, are there and verified: in the zone of this name, or in every zone where they are to be. Never, if
-    /// they cannot be copied: put a time-out around it. May be dropped at any time.
+    /// Returns when all of these blobs, of an image of this scope, are there and verified: in the zone of this name, or in every zone where they are to be.
+    /// Never, if they cannot be copied: put a time-out around it. May be dropped at any time.
     ///
     /// For who pushes in one place and pulls in another. [`ErrorKind::InvalidInput`] if there is no such zone, or if the image is not to
     /// be there.

@@ -2,7 +2,7 @@
 //! what is pushed meanwhile does not wait behind all of it, and image by image, those that were used last first, so that the zone is of use long before it
 //! has everything.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ const BLOBS: u32 = 500;
 const AHEAD: u64 = 32;
 const SMALL: u64 = 4 << 20;
 
-/// And how many that are put off, because they fail or their zones have gone away since.
-const PUT_OFF: u64 = 1000;
+/// And how many of its own the job leaves that do not come, because they fail or their zones have gone away since.
+const PUT_OFF: usize = 1000;
 
 /// How long to wait at least before what was in no zone that could be read is looked at again.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -96,9 +96,21 @@ impl Marker {
     }
 }
 
-/// Whether all that the zone lacks is owed to it by now.
-pub(super) fn owes_all(job: &Job) -> bool {
-    Marker::read(job).step == Step::Last
+/// A walk over all there is, and what it cost: the next one waits for four times that.
+struct Round {
+    begun: Instant,
+    looking: Duration,
+    is_first: bool,
+}
+
+impl Round {
+    fn begin(is_first: bool) -> Self {
+        Self { begun: Instant::now(), looking: Duration::ZERO, is_first }
+    }
+
+    fn pause(&self) -> Duration {
+        AGAIN.max(self.looking * 4)
+    }
 }
 
 pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) -> Result<JobState> {
@@ -108,9 +120,8 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
     };
     let Some(zone) = member.id().cloned() else { return Err(Error::new(ErrorKind::Internal, "a zone without identity")) };
     let mut all_is_owed: Option<Instant> = None;
-    let (mut saved, mut began) = (Instant::now(), Instant::now());
-    let (mut looked, mut pause) = (Instant::now(), AGAIN);
-    let mut fill = Fill { cluster, metadata: &*metadata, zone: &zone, marker: Marker::read(job) };
+    let (mut saved, mut round) = (Instant::now(), Round::begin(true));
+    let mut fill = Fill { cluster, metadata: &*metadata, zone: &zone, marker: Marker::read(job), coming: Vec::new() };
     loop {
         cluster.hear_states().await?;
         if !matches!(member.state(), ZoneState::Active | ZoneState::Cordoned) {
@@ -124,36 +135,43 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                 fill.tell(job, &member, &backlog)?;
                 // What came to be owed later comes by itself.
                 let is_over = backlog.copies == 0 || backlog.copy_lag < since.elapsed();
-                if is_over || looked.elapsed() >= pause {
+                if round.begun.elapsed() >= round.pause() || (is_over && round.is_first) {
                     let asked = Instant::now();
                     if keeping(cluster, job, stop, fill.lacks_more()).await?? {
                         // It has come to be lacking since: copies that do not come hold up nothing else.
-                        all_is_owed = None;
                         fill.marker.next_step(Step::Manifests);
+                        (all_is_owed, round) = (None, Round::begin(false));
                     } else if is_over {
                         job.done = job.total.unwrap_or(job.done);
                         job.note = String::new();
                         return Ok(JobState::Done);
+                    } else {
+                        round = Round { looking: asked.elapsed(), ..Round::begin(round.is_first) };
                     }
-                    (looked, pause) = (Instant::now(), AGAIN.max(asked.elapsed() * 4));
                 } else {
                     keeping(cluster, job, stop, tokio::time::sleep(SAVE)).await?;
                 }
             }
             step => {
+                let asked = Instant::now();
                 let page = keeping(cluster, job, stop, fill.page(step)).await??;
+                round.looking += asked.elapsed();
                 let mut left = &page.digests[..];
                 while !left.is_empty() {
                     let asked = Instant::now();
                     let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
                     fill.tell(job, &member, &backlog)?;
-                    let mut owed = Owed::new(&backlog, &member);
+                    if fill.coming.len() >= PUT_OFF {
+                        keeping(cluster, job, stop, fill.forget_what_came()).await??;
+                    }
+                    let mut owed = Owed::new(&backlog, &member, fill.coming.len());
                     let is_closed = member.throttle.is_closed(cluster.clock.now());
                     let can_come = member.state().takes_writes() && member.health.is_writable() && !is_closed;
                     if owed.is_enough() || !can_come {
                         keeping(cluster, job, stop, fill.pause(asked.elapsed())).await?;
                     } else {
                         left = &left[keeping(cluster, job, stop, fill.owe(left, &mut owed)).await??..];
+                        round.looking += asked.elapsed();
                     }
                     if saved.elapsed() >= SAVE {
                         save(cluster, job).await?;
@@ -162,11 +180,11 @@ pub(super) async fn run(cluster: &Arc<Cluster>, job: &mut Job, stop: &mut Stop) 
                 }
                 fill.turn(step, page);
                 if step == Step::Rest && fill.marker.step == Step::Manifests {
-                    job.note = format!("{} blobs are in no zone that can be read now; they are looked at again", fill.marker.unread);
-                    fill.marker.write(job)?;
+                    let backlog = keeping(cluster, job, stop, fill.backlog()).await??;
+                    fill.tell(job, &member, &backlog)?;
                     save(cluster, job).await?;
-                    keeping(cluster, job, stop, tokio::time::sleep(AGAIN.max(began.elapsed() * 4))).await?;
-                    began = Instant::now();
+                    keeping(cluster, job, stop, tokio::time::sleep(round.pause())).await?;
+                    round = Round::begin(false);
                 }
             }
         }
@@ -180,25 +198,27 @@ struct Owed {
     /// Copies that are about to come, and their bytes.
     copies: u64,
     bytes: u64,
-    put_off: u64,
+    /// Copies that this job has owed, and that may not have come.
+    own: usize,
     /// How many large ones may be made at once.
     slots: u64,
 }
 
 impl Owed {
-    fn new(backlog: &Backlog, member: &Member) -> Self {
+    fn new(backlog: &Backlog, member: &Member, own: usize) -> Self {
         let (copies, bytes) = (backlog.copies - backlog.put_off, backlog.copy_bytes - backlog.put_off_bytes);
         let slots = (member.concurrency as u64).saturating_sub(1).max(1);
-        Self { copies, bytes, put_off: backlog.put_off, slots }
+        Self { copies, bytes, own, slots }
     }
 
     fn add(&mut self, size: u64) {
         self.copies += 1;
+        self.own += 1;
         self.bytes += size;
     }
 
     fn is_enough(&self) -> bool {
-        self.copies >= AHEAD || (self.copies >= self.slots && self.bytes >= SMALL) || self.put_off >= PUT_OFF
+        self.copies >= AHEAD || (self.copies >= self.slots && self.bytes >= SMALL) || self.own >= PUT_OFF
     }
 }
 
@@ -215,9 +235,21 @@ struct Fill<'a> {
     metadata: &'a dyn MetadataStore,
     zone: &'a ZoneId,
     marker: Marker,
+    /// What it has owed to the zone, as long as it is not known to have come; others owe it something too.
+    coming: Vec<Digest>,
 }
 
 impl Fill<'_> {
+    /// Keeps in mind only what is still to come.
+    async fn forget_what_came(&mut self) -> Result<()> {
+        let placements = self.cluster.placements(&self.coming).await?;
+        let is_coming =
+            |placement: &Placement| placement.zone == *self.zone && placement.desired == Desired::Present && !placement.is_source();
+        self.coming
+            .retain(|digest| placements.get(digest).is_some_and(|all| all.iter().any(is_coming) && all.iter().any(Placement::is_source)));
+        Ok(())
+    }
+
     /// Until something was copied, or for a while; the longer it took to ask for the backlog, the longer.
     async fn pause(&self, asking: Duration) {
         let progress = self.cluster.progress.notified();
@@ -238,9 +270,14 @@ impl Fill<'_> {
         job.note = match (member.state(), backlog.failing) {
             (ZoneState::Cordoned, _) => "the zone is cordoned: copies wait until it is not any more".to_owned(),
             _ if member.throttle.is_closed(self.cluster.clock.now()) => CLOSED.to_owned(),
-            (_, 0) if self.marker.step == Step::Last => format!("the last {} copies are waited for", backlog.copies),
-            (_, 0) => String::new(),
-            (_, failing) => format!("{failing} copies fail, and are tried again"),
+            (_, failing) if failing > 0 => format!("{failing} copies fail, and are tried again"),
+            _ if !member.health.is_writable() => "the zone cannot be written to now: copies wait until it can".to_owned(),
+            _ if self.marker.step == Step::Last => format!("the last {} copies are waited for", backlog.copies),
+            _ if self.marker.unread > 0 => {
+                format!("{} blobs are in no zone that can be read now; they are looked at again", self.marker.unread)
+            }
+            _ if self.coming.len() >= PUT_OFF => format!("{} copies do not come; others wait until some of them have", self.coming.len()),
+            _ => String::new(),
         };
         self.marker.write(job)
     }
@@ -265,11 +302,12 @@ impl Fill<'_> {
         self.cluster.union(held.repositories.iter().map(|name| name.as_str())).contains(self.zone)
     }
 
-    /// Whether it can be copied now: else it would be owed, and in the way of what can.
-    fn can_be_read(&self, placements: &[Placement]) -> bool {
+    /// Whether it is in the way of nothing if it is owed: it can be copied now, or nobody will try, since there is no good copy. That is made from the next
+    /// push of the blob.
+    fn may_be_owed(&self, placements: &[Placement]) -> bool {
         let now = self.cluster.clock.now();
         let is_open = |source: &Source| !source.member.health.is_open() && !source.member.throttle.is_closed(now);
-        self.cluster.sources(placements).iter().any(is_open)
+        self.cluster.sources(placements).iter().any(is_open) || !placements.iter().any(Placement::is_source)
     }
 
     /// Whether anything that could be owed to the zone is not.
@@ -278,8 +316,8 @@ impl Fill<'_> {
         loop {
             let held = self.metadata.held_blobs(after.as_ref(), BLOBS).await?;
             let wanted: Vec<_> = held.iter().filter(|held| self.wants(held)).map(|held| held.digest).collect();
-            let placements = self.placements(&wanted).await?;
-            if placements.values().any(|placements| self.is_lacking(placements) && self.can_be_read(placements)) {
+            let placements = self.cluster.placements(&wanted).await?;
+            if placements.values().any(|placements| self.is_lacking(placements) && self.may_be_owed(placements)) {
                 return Ok(true);
             }
             after = held.last().map(|held| held.digest);
@@ -287,14 +325,6 @@ impl Fill<'_> {
                 return Ok(false);
             }
         }
-    }
-
-    async fn placements(&self, digests: &[Digest]) -> Result<BTreeMap<Digest, Vec<Placement>>> {
-        let mut placements: BTreeMap<_, Vec<Placement>> = BTreeMap::new();
-        for placement in self.cluster.ledger.placements(digests).await? {
-            placements.entry(placement.digest).or_default().push(placement);
-        }
-        Ok(placements)
     }
 
     /// Whether it is elsewhere, and not to be here. If it is not there at all, the ledger has to hear of it first, which the comparison with policies sees to.
@@ -348,7 +378,7 @@ impl Fill<'_> {
     async fn owe(&mut self, digests: &[Digest], owed: &mut Owed) -> Result<usize> {
         let cluster = self.cluster;
         let digests = &digests[..digests.len().min(AHEAD as usize)];
-        let placements = self.placements(digests).await?;
+        let placements = cluster.placements(digests).await?;
         let mut others = Filling::but(cluster, self.zone).await?;
         for (looked_at, digest) in digests.iter().enumerate() {
             if owed.is_enough() {
@@ -362,9 +392,10 @@ impl Fill<'_> {
             if !self.wants(&held) {
                 continue;
             }
-            if self.can_be_read(placements) {
+            if self.may_be_owed(placements) {
                 reconcile::retarget(cluster, &held, placements, &mut others).await?;
                 self.marker.owed += 1;
+                self.coming.push(*digest);
                 owed.add(size_of(placements).unwrap_or(0));
             } else {
                 self.marker.unread += 1;

@@ -257,10 +257,11 @@ pub(crate) async fn drain_again(cluster: &Cluster, zone: &ZoneId) {
 /// The zones that jobs owe little by little what is to be there.
 pub(crate) async fn filling(cluster: &Cluster) -> Result<Vec<ZoneId>> {
     let open = cluster.ledger.jobs(JOBS).await?.into_iter().filter(|job| job.kind == JobKind::Fill && job.state == JobState::Open);
-    Ok(open.filter(|job| !fill::owes_all(job)).filter_map(|job| job.zone).collect())
+    Ok(open.filter_map(|job| job.zone).collect())
 }
 
-/// Begins to fill a zone that lacks more than a few. A job that is at it, even near its end, looks for what has come to be lacking since.
+/// Begins to fill a zone that lacks more than a few. A job that is at it looks for what has come to be lacking since before it ends; if that was just a
+/// moment ago, the next comparison begins another.
 pub(crate) async fn fill(cluster: &Cluster, zone: &ZoneId) -> Result<Job> {
     let job = cluster.ledger.begin_job(JobKind::Fill, Some(zone), Bytes::new()).await?;
     cluster.jobs.notify_one();

@@ -537,3 +537,71 @@ async fn two_new_zones_are_filled_at_once_each_at_its_own_pace() {
         assert_eq!(site.world.holders(digest).await, [0, 1, 2]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_away_for_a_moment_costs_a_long_fill_no_more_than_a_moment() {
+    let (site, blobs) = Site::in_two(MANY, 2000).await;
+    // It takes 300 seconds.
+    let limits = Bandwidth::default().with_write(1_000).with_background(1.0);
+    let store = site.limited(limits).await;
+    let workers = store.start();
+    let begun = Instant::now();
+    store.fill(FAR).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    for zone in [0, 1] {
+        site.world.zones[zone].set_plan(FaultPlan::down());
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    site.world.zones[0].heal();
+    site.world.zones[1].heal();
+    assert_eq!(until(&store, "it is filled", |job| !job.is_open()).await.state, "done");
+    assert!(begun.elapsed() < Duration::from_secs(500), "it took {:?}", begun.elapsed());
+    site.has_all(&blobs).await;
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_good_copy_is_not_waited_for_and_comes_with_its_next_push() {
+    let site = Site::new();
+    let (lost, content) = blob(4_999, 50);
+    let mut blobs: Vec<_> = (0..MANY).map(|number| blob(5_000 + number, 50)).collect();
+    blobs.push((lost, content.clone()));
+    site.push_to(1, &blobs).await;
+    site.world.medium(0).delete(&lost).await.unwrap();
+    site.over(1).await.read_all(&lost).await.unwrap_err();
+    blobs.pop();
+    let store = site.over(3).await;
+    let workers = store.start();
+    store.fill(FAR).await.unwrap();
+    assert_eq!(until(&store, "it is filled", |job| !job.is_open()).await.state, "done");
+    site.has_all(&blobs).await;
+    site.registry(&store).push_blob(&app(), &lost, None, once(content.clone())).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    site.has_all(&[(lost, content)]).await;
+    workers.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_hours_of_another_zone_holds_up_nothing_that_can_come() {
+    let site = Site::new();
+    let old: Vec<_> = (0..MANY).map(|number| blob(5_000 + number, 50)).collect();
+    let minute = u16::try_from(site.world.clock.now().as_millis() / 60_000 % (24 * 60)).unwrap();
+    let hours = Hours::new((minute + 120) % (24 * 60), (minute + 240) % (24 * 60)).unwrap();
+    let limits = Bandwidth::default().with_hours(hours);
+    let store = site.world.limited(by_order(), 0, limits, Some(site.metadata())).await;
+    // More than a fill leaves put off.
+    let registry = site.registry(&store);
+    for number in 0..1_100 {
+        let (digest, content) = blob(20_000 + number, 20);
+        registry.push_blob(&app(), &digest, None, once(content)).await.unwrap();
+    }
+    let workers = store.start();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let (count, backlog) = (site.count(NEW).await, store.status().await.unwrap()[NEW].backlog);
+    assert!(count == 0 && backlog == 1_100, "{count} are there, {backlog} are owed");
+    site.push_to(2, &old).await;
+    store.fill(FAR).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    site.has_all(&old).await;
+    workers.stop().await;
+}

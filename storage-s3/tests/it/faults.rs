@@ -168,8 +168,9 @@ async fn a_list_that_is_cut_is_made_again_and_a_delete_is_not() {
                 assert!(deleted.as_ref().err().is_none_or(registry_core::Error::is_retryable), "{deleted:?}");
                 assert_eq!(proxy.seen().iter().filter(|seen| seen.method == "DELETE").count(), 1);
                 // An answer that was cut after its last byte leaves a connection that looks as if it could be used once more.
-                while let Err(error) = store.delete(&blob.digest).await {
+                if let Err(error) = store.delete(&blob.digest).await {
                     assert!(error.is_retryable(), "{error}");
+                    store.delete(&blob.digest).await.unwrap();
                 }
                 blob.is_alone(&place, false).await;
             }
