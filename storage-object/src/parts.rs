@@ -75,18 +75,18 @@ struct Stored {
     id: String,
 }
 
-/// An open multipart upload of [`Target::Object`]. Aborted when it is dropped before it was completed.
+/// An open multipart upload of [`Target::Object`]. Aborted when it is dropped before it was completed or aborted.
 struct Open {
     shared: Arc<Shared>,
     path: Path,
     id: MultipartId,
-    is_completed: bool,
+    is_over: bool,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         // Without a runtime the process is ending; the service's own clean-up, or ours, finds it.
-        if !self.is_completed
+        if !self.is_over
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (shared, path, id) = (Arc::clone(&self.shared), self.path.clone(), self.id.clone());
@@ -182,7 +182,7 @@ impl Parts {
     async fn send(&mut self) -> Result<()> {
         if let (Target::Object(path) | Target::NewObject(path), None) = (&self.target, &self.open) {
             let id = self.shared.multiparts.create_multipart(path).await.map_err(|error| told(error, path))?;
-            self.open = Some(Open { shared: Arc::clone(&self.shared), path: path.clone(), id, is_completed: false });
+            self.open = Some(Open { shared: Arc::clone(&self.shared), path: path.clone(), id, is_over: false });
         }
         while let Some(part) = self.waiting.pop() {
             let at_once = self.shared.at_once(part.payload.content_length() as u64);
@@ -277,8 +277,22 @@ impl Parts {
     }
 
     /// Waits for what is on its way, however it ends: what arrived later would be left behind.
-    pub(crate) async fn settle(&mut self) {
+    async fn settle(&mut self) {
         while self.sending.join_next().await.is_some() {}
+    }
+
+    /// Drops what is in memory, on its way, or part of a multipart upload that is still open. Complete pieces stay.
+    pub(crate) async fn abort(&mut self) -> Result<()> {
+        self.settle().await;
+        self.filling = Filling::default();
+        self.waiting.clear();
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        // Whatever comes of it: a second attempt behind the caller's back could meet nothing that this one did not.
+        open.is_over = true;
+        match open.shared.multiparts.abort_multipart(&open.path, &open.id).await {
+            Err(error) if !is_missing(&error) => Err(told(error, &open.path)),
+            _ => Ok(()),
+        }
     }
 
     async fn complete(&mut self) -> Result<Vec<Piece>> {
@@ -296,7 +310,7 @@ impl Parts {
             },
             Err(error) => return Err(told(error, &open.path)),
         };
-        open.is_completed = true;
+        open.is_over = true;
         Ok(vec![Piece { epoch: 0, number: 0, size, e_tag }])
     }
 }

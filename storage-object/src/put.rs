@@ -60,26 +60,28 @@ pub(crate) async fn put(shared: &Arc<Shared>, digest: &Digest, options: &WriteOp
     match written {
         Ok(len) => Ok(BlobInfo::new(*digest, len)),
         Err(error) => {
-            if by_manifest && !parts.is_in_memory() && !may_have_taken_effect(&error) {
-                parts.settle().await;
-                discard(shared, &id).await;
+            if !parts.is_in_memory() && !may_have_taken_effect(&error) {
+                discard(shared, parts, by_manifest.then_some(id.as_str())).await;
             }
             Err(error)
         }
     }
 }
 
-/// Whether the manifest may be there all the same.
+/// Whether the blob may be there all the same.
 fn may_have_taken_effect(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::DigestInvalid | ErrorKind::SizeInvalid | ErrorKind::Interrupted)
 }
 
-async fn discard(shared: &Shared, id: &str) {
-    let discarded = match shared.folder(id).await {
-        Ok(staged) => shared.delete(staged.into_iter().map(|meta| meta.location).collect()).await,
-        Err(error) => Err(error),
+/// Drops the parts of a failed write, and the folder of its pieces if it has one.
+async fn discard(shared: &Shared, mut parts: Parts, folder: Option<&str>) {
+    let discarded = async {
+        parts.abort().await?;
+        let Some(id) = folder else { return Ok(()) };
+        let staged = shared.folder(id).await?;
+        shared.delete(staged.into_iter().map(|meta| meta.location).collect()).await
     };
-    if let Err(error) = discarded {
-        tracing::info!(upload = id, %error, "could not remove the pieces of a failed write; they are left for the clean-up of abandoned uploads");
+    if let Err(error) = discarded.await {
+        tracing::info!(%error, "could not remove what was sent of a failed write; it is left for the clean-up of abandoned uploads");
     }
 }

@@ -323,7 +323,7 @@ impl BlobUpload for ObjectUpload {
         if matches!(self.state, State::Committed(_)) || self.is_overtaken().await? {
             return Ok(());
         }
-        self.parts.settle().await;
+        self.parts.abort().await?;
         self.parts = parts(&self.shared, &self.id, self.epoch, self.next, self.pieces.len(), None);
         if self.is_shared && matches!(self.shared.promote, Promote::Manifest(_)) {
             // An older writer may be in the middle of its commit. From here on one that has not yet written its marker finds itself overtaken.

@@ -41,6 +41,7 @@ pub(crate) struct Failing {
     pub(crate) inner: Slo,
     calls: AtomicU64,
     fails: AtomicU64,
+    aborted: AtomicU64,
     how: std::sync::Mutex<How>,
     held: Arc<Semaphore>,
     go: Arc<Semaphore>,
@@ -49,7 +50,8 @@ pub(crate) struct Failing {
 impl Failing {
     pub(crate) fn new(inner: Slo) -> Self {
         let (held, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        Self { inner, calls: AtomicU64::new(0), fails: AtomicU64::new(u64::MAX), how: std::sync::Mutex::new(How::Before), held, go }
+        let (calls, fails, aborted) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        Self { inner, calls, fails, aborted, how: std::sync::Mutex::new(How::Before), held, go }
     }
 
     /// The `nth` request from now on fails.
@@ -62,6 +64,11 @@ impl Failing {
     /// How many requests there were since it was armed.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many multipart uploads were aborted.
+    pub(crate) fn aborted(&self) -> u64 {
+        self.aborted.load(Ordering::SeqCst)
     }
 
     /// Until the request that is to be held is.
@@ -185,7 +192,9 @@ impl MultipartStore for Failing {
     }
 
     async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
-        self.inner.abort_multipart(path, id).await
+        self.call(self.inner.abort_multipart(path, id)).await?;
+        self.aborted.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 

@@ -192,6 +192,21 @@ async fn upload_with_failures(by: By) {
 }
 
 #[tokio::test]
+async fn what_was_sent_in_parts_is_gone_when_an_abort_or_a_refused_put_has_ended() {
+    let objects = failing();
+    let store = store(&objects, By::Copy);
+    let (digest, bytes) = content(25_000);
+    let mut upload = store.begin(WriteOptions::default()).await.unwrap();
+    write(&mut *upload, &bytes).await.unwrap();
+    upload.abort().await.unwrap();
+    assert_eq!(objects.aborted(), 1);
+
+    let other = stream::iter([Ok(bytes.slice(1..))]).boxed();
+    assert_eq!(store.put(&digest, WriteOptions::default(), other).await.unwrap_err().kind(), ErrorKind::DigestInvalid);
+    assert_eq!(objects.aborted(), 2);
+}
+
+#[tokio::test]
 async fn a_delete_any_of_whose_requests_fails_never_leaves_half_a_blob_and_can_be_repeated() {
     for (by, len) in [(By::Copy, 48_000), (By::Manifest, 48_000), (By::Manifest, 5_000)] {
         let blob = content(len);
