@@ -12,13 +12,16 @@
 //! | `zone_store` | a zone that may be away |
 //! | `identity` | is the only zone still the one it was? |
 //! | `quay` | what Quay's settings for storage are called here |
+//! | `auth` | who may log in, and what they may do |
 //! | `adopt` | from one zone to several |
 //! | `replicator` | what goes on in the background where there are several zones |
 //! | `collector` | garbage collection in the background |
+//! | `events`, `lines` | events, and files that lines are appended to |
 //! | `logging`, `signals`, `failure` | what their names say |
 
 mod admin;
 mod adopt;
+mod auth;
 mod backend;
 mod collector;
 mod commands;
@@ -26,6 +29,7 @@ mod config;
 mod events;
 mod failure;
 mod identity;
+mod lines;
 mod logging;
 mod quay;
 mod replicator;

@@ -11,7 +11,6 @@ use metadata_sql::SqlMetadataStore;
 use registry_core::{BlobStore, Error, MetadataStore};
 use replication::ledger::ZoneRecord;
 use replication::{BuildError, MemoryLedger, PlacementLedger, ReplicatedStore, ZoneId};
-use storage_object::Budget;
 
 use crate::config::{Config, Zone};
 use crate::events::EventFile;
@@ -85,9 +84,9 @@ async fn open_several(
     for (name, id) in &plain {
         ledger.register_zone(&ZoneRecord::new(ZoneId::new(id), name)).await.map_err(no_ledger)?;
     }
-    let budget = Budget::new(config.upload_memory);
+    let shared = backend::Shared::of(config);
     let make_store = |zone: &Zone| {
-        let store = ZoneStore::new(&zone.name, zone.place(), backend::of(zone, &budget), Arc::clone(&ledger), may_make);
+        let store = ZoneStore::new(&zone.name, zone.place(), backend::of(zone, &shared), Arc::clone(&ledger), may_make);
         (zone.name.clone(), store)
     };
     let stores: Vec<_> = config.zones.iter().map(make_store).collect();
@@ -142,7 +141,7 @@ fn refused(error: BuildError) -> Failure {
 }
 
 async fn open_plain(config: &Config, zone: &Zone, may_make: bool, known: bool) -> Result<Arc<dyn BlobStore>, Failure> {
-    let backend = backend::of(zone, &Budget::new(config.upload_memory));
+    let backend = backend::of(zone, &backend::Shared::of(config));
     match backend.open(may_make).await {
         Ok((store, _)) => Ok(store),
         Err(error) => {

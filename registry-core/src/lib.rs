@@ -44,6 +44,7 @@ pub mod manifest;
 pub mod memory;
 pub mod metadata;
 mod name;
+mod pattern;
 mod registry;
 pub mod testing;
 
@@ -54,6 +55,7 @@ pub use self::error::{Error, ErrorKind, Result};
 pub use self::hasher::Hasher;
 pub use self::metadata::MetadataStore;
 pub use self::name::{NameError, Reference, RepositoryName, Tag};
+pub use self::pattern::{PatternError, RepositoryPattern};
 pub use self::registry::{GcOptions, GcReport, PushedManifest, Referrers, Registry, RegistryBuilder, UploadStatus, VerifyReads};
 
 /// 128 random bits from the operating system as 32 hex digits.

@@ -36,6 +36,8 @@ pub(crate) enum Code {
     NameInvalid,
     NameUnknown,
     SizeInvalid,
+    #[cfg(feature = "auth")]
+    Unauthorized,
     Denied,
     Unsupported,
     TooManyRequests,
@@ -57,6 +59,8 @@ impl Code {
             Self::NameInvalid => "NAME_INVALID",
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::SizeInvalid => "SIZE_INVALID",
+            #[cfg(feature = "auth")]
+            Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
@@ -69,6 +73,8 @@ impl Code {
     const fn status(self) -> StatusCode {
         match self {
             Self::BlobUnknown | Self::BlobUploadUnknown | Self::ManifestUnknown | Self::NameUnknown => StatusCode::NOT_FOUND,
+            #[cfg(feature = "auth")]
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Denied => StatusCode::FORBIDDEN,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
@@ -396,6 +402,7 @@ mod tests {
             Kind::Blob,
             Kind::UploadStart,
             Kind::Upload,
+            Kind::Token,
             Kind::Unknown,
         ];
         assert_eq!(routes.len(), Kind::COUNT);

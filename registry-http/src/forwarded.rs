@@ -21,14 +21,33 @@ pub(crate) fn base(parts: &Parts, own_prefix: &str) -> String {
     if proto.is_none() && host.is_none() {
         return prefix.to_owned();
     }
-    let own_host = || {
-        let host = headers.get(HOST).and_then(|value| value.to_str().ok());
-        host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).filter(|host| is_authority(host)).map(str::to_owned)
-    };
-    match host.or_else(own_host) {
+    match host.or_else(|| own_host(parts)) {
         Some(host) => format!("{}://{host}{prefix}", proto.as_deref().unwrap_or("http")),
         None => prefix.to_owned(),
     }
+}
+
+/// The same with scheme and host in any case: as the proxy says, if it is to be believed, or else as the client asked.
+#[cfg(feature = "auth")]
+pub(crate) fn absolute(parts: &Parts, options: &crate::HttpOptions, is_tls: bool) -> String {
+    let prefix = &options.path_prefix;
+    if options.trust_forwarded_headers {
+        let base = base(parts, prefix);
+        if base.starts_with("http") {
+            return base;
+        }
+    }
+    let scheme = if is_tls { "https" } else { "http" };
+    match own_host(parts) {
+        Some(host) => format!("{scheme}://{host}{prefix}"),
+        None => prefix.clone(),
+    }
+}
+
+/// The host that the client asked for, if it is one.
+fn own_host(parts: &Parts) -> Option<String> {
+    let host = parts.headers.get(HOST).and_then(|value| value.to_str().ok());
+    host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).filter(|host| is_authority(host)).map(str::to_owned)
 }
 
 /// The first of a comma-separated list: what the proxy nearest to the client said.

@@ -32,6 +32,9 @@
 //! # }
 //! ```
 
+mod access;
+#[cfg(feature = "auth")]
+pub mod auth;
 mod body;
 mod conditional;
 mod error;
@@ -53,7 +56,9 @@ use axum::routing::any;
 use registry_core::Registry;
 
 pub use self::options::HttpOptions;
-pub use self::serve::{ServeOptions, serve};
+#[cfg(feature = "tls")]
+pub use self::serve::{Certificate, Tls, TlsError};
+pub use self::serve::{ConnectionInfo, ServeOptions, serve};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -65,7 +70,7 @@ pub(crate) struct App {
     pub(crate) body_memory: body::BodyMemory,
 }
 
-/// The API. All its routes are under `/v2`; it has no fallback, so that it can be merged into another router.
+/// The API. All its routes are under `/v2`, but for `/token` where tokens are issued; it has no fallback, so that it can be merged into another router.
 ///
 /// If it is nested under a prefix, say so by [`HttpOptions::with_path_prefix`]. A recorder of the `metrics` crate has to be installed before the first
 /// request.
@@ -77,6 +82,11 @@ pub fn router(registry: Registry, options: HttpOptions) -> Router {
         telemetry: telemetry::Telemetry::new(),
         request_ids: request::RequestIds::new(),
     });
+    #[cfg(feature = "auth")]
+    let has_tokens = app.options.auth.as_ref().is_some_and(auth::Auth::has_tokens);
+    #[cfg(not(feature = "auth"))]
+    let has_tokens = false;
     let handler = any(move |request: Request| request::answer(Arc::clone(&app), request));
-    Router::new().route("/v2", handler.clone()).route("/v2/", handler.clone()).route("/v2/{*rest}", handler)
+    let router = Router::new().route("/v2", handler.clone()).route("/v2/", handler.clone()).route("/v2/{*rest}", handler.clone());
+    if has_tokens { router.route("/token", handler) } else { router }
 }

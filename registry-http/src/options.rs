@@ -20,6 +20,8 @@ pub struct HttpOptions {
     pub(crate) path_prefix: String,
     pub(crate) namespaces: Vec<String>,
     pub(crate) warnings: Vec<HeaderValue>,
+    #[cfg(feature = "auth")]
+    pub(crate) auth: Option<crate::auth::Auth>,
 }
 
 impl Default for HttpOptions {
@@ -36,6 +38,8 @@ impl Default for HttpOptions {
             path_prefix: String::new(),
             namespaces: Vec::new(),
             warnings: Vec::new(),
+            #[cfg(feature = "auth")]
+            auth: None,
         }
     }
 }
@@ -99,6 +103,13 @@ impl HttpOptions {
     /// Proxying"); other values of `ns` are passed over.
     pub fn with_namespaces(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
         self.namespaces = namespaces.into_iter().collect();
+        self
+    }
+
+    /// Who asks is to say who they are, and does what they may. By default everybody may do everything.
+    #[cfg(feature = "auth")]
+    pub fn with_auth(mut self, auth: crate::auth::Auth) -> Self {
+        self.auth = Some(auth);
         self
     }
 

@@ -14,11 +14,13 @@ use http_body::Body as _;
 use tracing::Instrument as _;
 
 use crate::App;
+use crate::access::{Caller, admit, token};
 use crate::body::RequestBody;
 use crate::error::{Code, Failure};
 use crate::handlers::{blobs, header, json, lists, manifests, referrers, uploads};
 use crate::query::Query;
 use crate::route::{Kind, Split, Target, split};
+use crate::serve::ConnectionInfo;
 use crate::telemetry::Report;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -57,6 +59,8 @@ pub(crate) struct Call<'a> {
     pub(crate) app: &'a Arc<App>,
     pub(crate) parts: &'a Parts,
     kind: Kind,
+    /// Who asks. Nobody in particular until the gate has been passed.
+    pub(crate) caller: Caller,
     body: Option<Body>,
     /// Taken by whoever answers with a stream, to be written when that ends.
     pub(crate) report: Option<Report>,
@@ -89,10 +93,12 @@ pub(crate) async fn answer(app: Arc<App>, request: Request) -> Response {
         method = parts.method.as_str(),
         route = split.kind.as_str(),
         repository = split.name_to_log(),
+        peer = parts.extensions.get::<ConnectionInfo>().map(|info| tracing::field::display(info.peer.ip())),
+        user = tracing::field::Empty,
     );
     let report = Report::begin(Arc::clone(&app), split.kind, &parts.method, span.clone());
     let overload = report.running > app.options.max_in_flight;
-    let mut call = Call { app: &app, parts: &parts, kind: split.kind, body: Some(body), report: Some(report) };
+    let mut call = Call { app: &app, parts: &parts, kind: split.kind, caller: Caller::default(), body: Some(body), report: Some(report) };
     let mut response = route(&mut call, split, overload, text).instrument(span).await;
     if call.body.as_ref().is_some_and(|body| !body.is_end_stream()) {
         // Nobody looked at the body: it is still to be drained, so that the client can read its answer.
@@ -123,7 +129,11 @@ async fn route(call: &mut Call<'_>, split: Split<'_>, overload: bool, request_id
         Ok(target) => target,
         Err(failure) => return failure.into_response(split.kind, None, request_id),
     };
-    let mut response = match dispatch(call, &target).await {
+    match admit(call.app, call.parts, &target, request_id).await {
+        Ok(caller) => call.caller = caller,
+        Err(failure) => return failure.into_response(split.kind, Some(&target), request_id),
+    }
+    let mut response = match dispatch(call, &target, request_id).await {
         Ok(response) => response,
         Err(failure) => failure.into_response(split.kind, Some(&target), request_id),
     };
@@ -147,11 +157,12 @@ fn check(call: &Call<'_>, split: Split<'_>) -> Result<Target, Failure> {
 }
 
 /// Each handler is boxed but the one that is called most: the futures of all of them side by side would be copied for every request.
-async fn dispatch(call: &mut Call<'_>, target: &Target) -> Result<Response, Failure> {
+async fn dispatch(call: &mut Call<'_>, target: &Target, request_id: &str) -> Result<Response, Failure> {
     let method = call.parts.method.as_str();
     match (target, method) {
         (Target::Base, _) => Ok(json("application/json", &serde_json::Map::new())),
         (Target::Catalog, _) => Box::pin(lists::catalog(call)).await,
+        (Target::Token, _) => Box::pin(token(call, request_id)).await,
         (Target::Tags(name), _) => Box::pin(lists::tags(call, name)).await,
         (Target::Referrers(name, digest), _) => Box::pin(referrers::list(call, name, digest)).await,
         (Target::Manifest(name, reference), "GET" | "HEAD") => manifests::get(call, name, reference).await,

@@ -22,11 +22,13 @@ pub(crate) enum Kind {
     Blob,
     UploadStart,
     Upload,
+    /// `/token`, which is beside the API.
+    Token,
     Unknown,
 }
 
 impl Kind {
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = 10;
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -38,6 +40,7 @@ impl Kind {
             Self::Blob => "blob",
             Self::UploadStart => "upload-start",
             Self::Upload => "upload",
+            Self::Token => "token",
             Self::Unknown => "unknown",
         }
     }
@@ -50,6 +53,7 @@ impl Kind {
             (Self::UploadStart, false) => "POST",
             (Self::Upload, false) => "GET, HEAD, PATCH, PUT, DELETE",
             (Self::UploadStart, true) => "",
+            (Self::Token, _) => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -79,12 +83,13 @@ pub(crate) enum Target {
     UploadStart(RepositoryName),
     /// The id is text of the client's: it may be anything of letters and digits.
     Upload(RepositoryName, String),
+    Token,
 }
 
 impl Target {
     pub(crate) fn repository(&self) -> Option<&RepositoryName> {
         match self {
-            Self::Base | Self::Catalog => None,
+            Self::Base | Self::Catalog | Self::Token => None,
             Self::Tags(name)
             | Self::Referrers(name, _)
             | Self::Manifest(name, _)
@@ -95,10 +100,26 @@ impl Target {
     }
 }
 
+#[cfg(feature = "auth")]
+impl Target {
+    /// What of a repository it is: a tag, a digest, or the id of an upload.
+    pub(crate) fn reference(&self) -> Option<String> {
+        match self {
+            Self::Manifest(_, reference) => Some(reference.to_string()),
+            Self::Blob(_, digest) | Self::Referrers(_, digest) => Some(digest.to_string()),
+            Self::Upload(_, id) => Some(id.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// Cuts a path.
 pub(crate) fn split(path: &str) -> Split<'_> {
     let cut = |kind, name, last| Split { kind, name, last };
     let unknown = cut(Kind::Unknown, "", "");
+    if path == "/token" {
+        return cut(Kind::Token, "", "");
+    }
     let Some(rest) = path.strip_prefix("/v2") else { return unknown };
     let Some(rest) = rest.strip_prefix('/') else { return if rest.is_empty() { cut(Kind::Base, "", "") } else { unknown } };
     match rest {
@@ -143,6 +164,7 @@ impl<'a> Split<'a> {
         Ok(match self.kind {
             Kind::Base => Target::Base,
             Kind::Catalog => Target::Catalog,
+            Kind::Token => Target::Token,
             Kind::Tags => Target::Tags(name()?),
             Kind::Referrers => Target::Referrers(name()?, digest()?),
             Kind::Blob => Target::Blob(name()?, digest()?),

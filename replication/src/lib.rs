@@ -92,7 +92,7 @@ pub use self::jobs::JobStatus;
 pub use self::ledger::{MemoryLedger, PlacementLedger, ZoneId, ZoneState};
 pub use self::metrics::describe_metrics;
 pub use self::options::{Closest, Options};
-pub use self::policy::{PatternError, PlacementPolicy, PolicyRule, RepositoryPattern, TooFewCopies, ZoneSet};
+pub use self::policy::{PlacementPolicy, PolicyRule, TooFewCopies, ZoneSet};
 pub use self::reconcile::ReconcileReport;
 pub use self::status::{FailedWork, ImageZone, ZoneStatus};
 pub use self::store::ReplicatedStore;

@@ -21,6 +21,7 @@ pub struct GcsBuilder {
     config: GcsConfig,
     /// All that is the same as for S3.
     like_s3: S3Builder,
+    authorities: Option<Arc<[u8]>>,
 }
 
 /// Who one is.
@@ -35,7 +36,7 @@ impl GcsBuilder {
     /// From what was read somewhere.
     pub fn new(config: GcsConfig) -> Self {
         let like_s3 = S3Builder::new(like_s3(&config)).with_dialect(Dialect::google());
-        Self { config, like_s3 }
+        Self { config, like_s3, authorities: None }
     }
 
     /// From the environment: see [`GcsConfig::from_env`].
@@ -70,6 +71,14 @@ impl GcsBuilder {
     #[must_use]
     pub fn with_part_size(mut self, bytes: u64) -> Self {
         self.like_s3 = self.like_s3.with_part_size(bytes);
+        self
+    }
+
+    /// Certificates of authorities that are trusted besides the system's and those of `ca_file`, in PEM form.
+    #[must_use]
+    pub fn with_authorities(mut self, pem: Arc<[u8]>) -> Self {
+        self.authorities = Some(Arc::clone(&pem));
+        self.like_s3 = self.like_s3.with_authorities(pem);
         self
     }
 
@@ -154,6 +163,7 @@ impl GcsBuilder {
         let config = &self.config;
         let mut http = HttpSettings::default();
         (http.ca_file, http.proxy) = (config.ca_file.clone(), config.proxy.clone());
+        http.authorities.clone_from(&self.authorities);
         // The client that only gets tokens: what a bucket needs is of no matter to it.
         let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name("unused").with_client_options(http.client_options()?);
         let setting = match (secret(&config.service_account), given(&config.application_credentials)) {

@@ -37,6 +37,7 @@ pub struct S3Builder {
 pub(crate) struct Settings {
     budget: Budget,
     part_size: u64,
+    authorities: Option<Arc<[u8]>>,
     connect_timeout: Duration,
     idle_timeout: Duration,
     patience: Patience,
@@ -49,6 +50,7 @@ impl S3Builder {
         let settings = Settings {
             budget: Budget::default(),
             part_size: 8 << 20,
+            authorities: None,
             connect_timeout: http.connect_timeout,
             idle_timeout: http.idle_timeout,
             patience: Patience::default(),
@@ -100,6 +102,13 @@ impl S3Builder {
     #[must_use]
     pub fn with_part_size(mut self, bytes: u64) -> Self {
         self.settings.part_size = bytes.max(LEAST_PART);
+        self
+    }
+
+    /// Certificates of authorities that are trusted besides the system's and those of `ca_file`, in PEM form.
+    #[must_use]
+    pub fn with_authorities(mut self, pem: Arc<[u8]>) -> Self {
+        self.settings.authorities = Some(pem);
         self
     }
 
@@ -224,6 +233,7 @@ impl S3Builder {
         http.client_cert_file.clone_from(&self.config.client_cert_file);
         http.client_key_file.clone_from(&self.config.client_key_file);
         http.proxy.clone_from(&self.config.proxy);
+        http.authorities.clone_from(&self.settings.authorities);
         http.connect_timeout = self.settings.connect_timeout;
         http.idle_timeout = self.settings.idle_timeout;
         http.user_agent = concat!("storage-s3/", env!("CARGO_PKG_VERSION"));

@@ -77,6 +77,13 @@ impl SwiftBuilder {
         self
     }
 
+    /// Certificates of authorities that are trusted besides the system's and those of `ca_file`, in PEM form.
+    #[must_use]
+    pub fn with_authorities(mut self, pem: Arc<[u8]>) -> Self {
+        self.http.authorities = Some(pem);
+        self
+    }
+
     /// How long a connection may take to be made; 5 seconds by default.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {

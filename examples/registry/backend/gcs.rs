@@ -6,9 +6,8 @@ use async_trait::async_trait;
 use registry_core::blob::Capabilities;
 use registry_core::{BlobStore, Result};
 use storage_gcs::GcsBuilder;
-use storage_object::Budget;
 
-use super::{Backend, Seen};
+use super::{Backend, Seen, Shared};
 use crate::config::Gcs;
 
 /// A bucket.
@@ -18,11 +17,14 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(gcs: &Gcs, budget: &Budget) -> Self {
-        let builder = GcsBuilder::new(gcs.config.clone())
-            .with_budget(budget.clone())
+    pub(super) fn new(gcs: &Gcs, shared: &Shared) -> Self {
+        let mut builder = GcsBuilder::new(gcs.config.clone())
+            .with_budget(shared.budget.clone())
             .with_connect_timeout(gcs.connection.connect_timeout)
             .with_idle_timeout(gcs.connection.idle_timeout);
+        if let Some(pem) = &shared.authorities {
+            builder = builder.with_authorities(Arc::clone(pem));
+        }
         Self { builder }
     }
 }

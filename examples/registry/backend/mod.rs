@@ -13,7 +13,7 @@ use registry_core::blob::Capabilities;
 use registry_core::{BlobStore, Result};
 use storage_object::Budget;
 
-use crate::config::{Storage, Zone};
+use crate::config::{Config, Storage, Zone};
 
 /// What is at a zone's place now: another value when something else was put there.
 pub(crate) type Seen = (u64, u64);
@@ -38,12 +38,25 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     }
 }
 
-/// The backend of a zone; all of a process share the budget.
-pub(crate) fn of(zone: &Zone, budget: &Budget) -> Arc<dyn Backend> {
+/// What all backends of a process share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    budget: Budget,
+    authorities: Option<Arc<[u8]>>,
+}
+
+impl Shared {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { budget: Budget::new(config.upload_memory), authorities: config.authorities.clone() }
+    }
+}
+
+/// The backend of a zone.
+pub(crate) fn of(zone: &Zone, shared: &Shared) -> Arc<dyn Backend> {
     match &zone.storage {
         Storage::Filesystem(filesystem) => Arc::new(filesystem.clone()),
-        Storage::Swift(swift) => Arc::new(swift::Container::new(swift, budget)),
-        Storage::S3(s3) => Arc::new(s3::Bucket::new(s3, budget)),
-        Storage::Gcs(gcs) => Arc::new(gcs::Bucket::new(gcs, budget)),
+        Storage::Swift(swift) => Arc::new(swift::Container::new(swift, shared)),
+        Storage::S3(s3) => Arc::new(s3::Bucket::new(s3, shared)),
+        Storage::Gcs(gcs) => Arc::new(gcs::Bucket::new(gcs, shared)),
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use registry_core::blob::Capabilities;
 use registry_core::{BlobStore, Result};
-use storage_object::Budget;
 use storage_s3::S3Builder;
 
-use super::{Backend, Seen};
+use super::{Backend, Seen, Shared};
 use crate::config::S3;
 
 /// A bucket.
@@ -19,11 +18,14 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(s3: &S3, budget: &Budget) -> Self {
-        let builder = S3Builder::new(s3.config.clone())
-            .with_budget(budget.clone())
+    pub(super) fn new(s3: &S3, shared: &Shared) -> Self {
+        let mut builder = S3Builder::new(s3.config.clone())
+            .with_budget(shared.budget.clone())
             .with_connect_timeout(s3.connection.connect_timeout)
             .with_idle_timeout(s3.connection.idle_timeout);
+        if let Some(pem) = &shared.authorities {
+            builder = builder.with_authorities(Arc::clone(pem));
+        }
         Self { builder, may_be_made: s3.config.create_bucket }
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use registry_core::blob::Capabilities;
 use registry_core::{BlobStore, Result};
-use storage_object::Budget;
 use storage_swift::SwiftBuilder;
 
-use super::{Backend, Seen};
+use super::{Backend, Seen, Shared};
 use crate::config::Swift;
 
 /// A container.
@@ -20,11 +19,14 @@ pub(super) struct Container {
 }
 
 impl Container {
-    pub(super) fn new(swift: &Swift, budget: &Budget) -> Self {
-        let builder = SwiftBuilder::new(swift.config.clone())
-            .with_budget(budget.clone())
+    pub(super) fn new(swift: &Swift, shared: &Shared) -> Self {
+        let mut builder = SwiftBuilder::new(swift.config.clone())
+            .with_budget(shared.budget.clone())
             .with_connect_timeout(swift.connection.connect_timeout)
             .with_idle_timeout(swift.connection.idle_timeout);
+        if let Some(pem) = &shared.authorities {
+            builder = builder.with_authorities(Arc::clone(pem));
+        }
         let has_urls = swift.config.temp_url_key.as_ref().is_some_and(|key| !key.is_empty());
         Self { builder, may_be_made: swift.config.create_container, has_urls }
     }

@@ -1,15 +1,18 @@
 //! The command line: one file a command.
 
+mod certs;
 mod config;
 mod gc;
 pub(crate) mod image;
 mod job;
+mod password;
 mod reconcile;
 mod replay;
 mod scrub;
 mod serve;
 mod status;
 mod text;
+mod user;
 mod validate;
 mod wait;
 mod zone;
@@ -22,6 +25,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::config::{Config, Values, args, unknown_variables, zone_beside_another};
 use crate::failure::Failure;
 use crate::logging;
+
+pub(crate) use self::user::failure as user_failure;
 
 /// A container registry: push images to it, pull them from it.
 #[derive(Debug, Parser)]
@@ -102,6 +107,26 @@ enum Command {
                             A server does the same by itself every gc.interval."
     )]
     Gc(gc::Options),
+    /// Who may log in: add users, change and remove them
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+                      registry user add alice --group writers     asks for the password\n  \
+                      registry user add ci --group writers --password-file ci.password\n  \
+                      registry user groups alice admins           puts her into this group and no other\n  \
+                      registry user list\n\n\
+                      The users are in a file of Apache's htpasswd form (auth.users). Running servers notice changes within seconds."
+    )]
+    User(user::Command),
+    /// Make an own certificate authority, and the server's certificate with it
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+                      registry certs ca\n  \
+                      registry certs issue --host registry.example.com --ip 10.0.0.1\n  \
+                      registry certs issue                the same names for another year"
+    )]
+    Certs(certs::Command),
     /// Show the configuration, or a file to begin one with
     #[command(subcommand)]
     Config(config::Command),
@@ -134,6 +159,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     match &command {
         Command::Config(config::Command::Example) => return config::example(),
         Command::Config(config::Command::FromQuay { file }) => return config::from_quay(file),
+        Command::Certs(command) => return certs::run(command),
         _ => {}
     }
     let values = Values::gather(&matches)?;
@@ -155,7 +181,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Reconcile(options) => on_threads(&config, reconcile::run(&config, &options)),
         Command::Scrub(options) => on_threads(&config, scrub::run(&config, &options)),
         Command::Gc(options) => on_threads(&config, gc::run(&config, &options)),
-        Command::Config(_) => Ok(()),
+        Command::User(command) => user::run(&config.auth.users, &command),
+        Command::Config(_) | Command::Certs(_) => Ok(()),
     }
 }
 

@@ -1,10 +1,13 @@
 //! `registry status`: what is stored, and how each zone is.
 
+use std::time::{Duration, SystemTime};
+
 use clap::Args;
 use futures_util::TryStreamExt as _;
 use registry_core::blob::ListOptions;
 use registry_core::metadata::Page;
 use registry_core::{MetadataStore as _, Result};
+use registry_http::Certificate;
 use replication::{FailedWork, JobStatus, ZoneState, ZoneStatus};
 use serde_json::{Value, json};
 
@@ -66,11 +69,14 @@ struct Status {
     places: Vec<(String, String)>,
     /// Long pieces of work that have not ended, newest first.
     jobs: Vec<JobStatus>,
+    /// The certificate that is served with, or why it cannot be read.
+    certificate: Option<Result<Certificate, String>>,
 }
 
 async fn status(config: &Config, stores: &Stores) -> Result<Status> {
     let places = config.zones.iter().map(|zone| (zone.name.clone(), zone.place())).collect();
-    let mut status = Status { places, ..Status::default() };
+    let certificate = config.tls.as_ref().map(|(path, _)| Certificate::read(path).map_err(|error| error.to_string()));
+    let mut status = Status { places, certificate, ..Status::default() };
     let mut after = None;
     loop {
         let page = stores.metadata.repositories(&Page { after: after.take(), limit: PAGE }).await?;
@@ -118,7 +124,7 @@ impl Status {
             }),
         });
         let jobs: Vec<_> = self.jobs.iter().map(job::as_json).collect();
-        json!({ "repositories": self.repositories, "blobs": self.blobs, "bytes": self.bytes, "zones": zones.collect::<Vec<_>>(), "jobs": jobs })
+        json!({ "repositories": self.repositories, "blobs": self.blobs, "bytes": self.bytes, "zones": zones.collect::<Vec<_>>(), "jobs": jobs, "certificate": self.certificate_json() })
     }
 
     fn as_text(&self) -> String {
@@ -130,6 +136,7 @@ impl Status {
         );
         if self.zones.is_empty() {
             text.extend(self.places.iter().map(|(name, path)| format!("zone {name} in {path}\n")));
+            text.push_str(&self.certificate_text());
             return text;
         }
         let head = ["ZONE", "STATE", "HEALTHY", "BLOBS", "SIZE", "BACKLOG", "OLDEST", "LAST ERROR"];
@@ -159,7 +166,40 @@ impl Status {
         if self.zones.iter().any(|zone| zone.failing > 0) {
             text.push_str("\nSome copies failed: `registry status --failures` says why, and `registry replay` tries them again at once.\n");
         }
+        text.push_str(&self.certificate_text());
         text
+    }
+
+    /// Days until the certificate ends; below zero if it has.
+    fn days_left(certificate: &Certificate) -> i64 {
+        let now = SystemTime::now();
+        let days = |time: Duration| i64::try_from(time.as_secs() / 86_400).unwrap_or(i64::MAX);
+        certificate.not_after.duration_since(now).map_or_else(|past| -1 - days(past.duration()), days)
+    }
+
+    fn certificate_text(&self) -> String {
+        const RENEW: &str = "renew it with `registry certs issue`, or where it is from";
+        match &self.certificate {
+            None => String::new(),
+            Some(Err(problem)) => format!("\nwarning: the certificate cannot be served with: {problem}\n"),
+            Some(Ok(certificate)) => match Self::days_left(certificate) {
+                ..0 => format!("\nwarning: the certificate for {} has ended: {RENEW}\n", certificate.names.join(", ")),
+                days @ 0..30 => format!("\nwarning: the certificate for {} ends in {days} days: {RENEW}\n", certificate.names.join(", ")),
+                days => format!("\nThe certificate for {} ends in {days} days.\n", certificate.names.join(", ")),
+            },
+        }
+    }
+
+    fn certificate_json(&self) -> Value {
+        match &self.certificate {
+            None => Value::Null,
+            Some(Err(problem)) => json!({ "error": problem }),
+            Some(Ok(certificate)) => json!({
+                "names": certificate.names,
+                "not_after": chrono::DateTime::<chrono::Utc>::from(certificate.not_after).to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                "days_left": Self::days_left(certificate),
+            }),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::auth::{ACCESS, ISSUER};
 use super::keys::{Keys, Table};
 use super::origin::{ConfigError, Given, Origin};
 use super::policy::POLICY;
@@ -21,6 +22,10 @@ pub(crate) struct FileLayer {
     pub(crate) zones: Vec<Keys>,
     /// The `[[policy]]` tables in order.
     pub(crate) policies: Vec<Keys>,
+    /// The `[[access]]` tables.
+    pub(crate) access: Vec<Keys>,
+    /// The `[[issuer]]` tables.
+    pub(crate) issuers: Vec<Keys>,
 }
 
 /// Reads a file.
@@ -64,6 +69,8 @@ impl Reader<'_> {
             match value.get_ref() {
                 _ if key == "zone" => self.tables(&ZONE, &origin, value.get_ref(), &mut layer.zones)?,
                 _ if key == "policy" => self.tables(&POLICY, &origin, value.get_ref(), &mut layer.policies)?,
+                _ if key == "access" => self.tables(&ACCESS, &origin, value.get_ref(), &mut layer.access)?,
+                _ if key == "issuer" => self.tables(&ISSUER, &origin, value.get_ref(), &mut layer.issuers)?,
                 DeValue::Table(inner) if SETTINGS.iter().any(|setting| setting.table_and_name().0 == key) => {
                     self.table(&format!("{key}."), inner, layer)?;
                 }
@@ -159,7 +166,7 @@ fn secret_file(key: &str) -> Option<&str> {
 }
 
 fn known_keys() -> Vec<&'static str> {
-    SETTINGS.iter().map(|setting| setting.key).chain(["zone", "policy"]).collect()
+    SETTINGS.iter().map(|setting| setting.key).chain(["zone", "policy", "access", "issuer"]).collect()
 }
 
 /// What to say of a key that nobody knows.

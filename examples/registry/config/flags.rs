@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
+use super::auth::{ACCESS, ISSUER};
 use super::file::unknown;
 use super::keys::{Keys, Table};
 use super::origin::{ConfigError, Given, Origin};
@@ -32,6 +33,10 @@ pub(crate) struct Layers {
     pub(crate) zones: Vec<Keys>,
     /// Policies, in the same way.
     pub(crate) policies: Vec<Keys>,
+    /// Who may do what, in the same way.
+    pub(crate) access: Vec<Keys>,
+    /// Whose tokens are accepted, in the same way.
+    pub(crate) issuers: Vec<Keys>,
 }
 
 /// The flags of all settings.
@@ -54,11 +59,24 @@ pub(crate) fn args() -> Vec<Arg> {
         "Where the images of some repositories belong, such as repositories=prod/**,zones=boston leo,min_copies=2\n\n\
          May be given more than once; the keys are those of [[policy]] in the file. In the variable, several are divided by ;",
     );
+    let access = table_arg(
+        &ACCESS,
+        "REGISTRY_ACCESS",
+        "Who may do what, such as repositories=team/**,users=alice bob,actions=pull push\n\n\
+         May be given more than once; the keys are those of [[access]] in the file. In the variable, several are divided by ;",
+    );
+    let issuer = table_arg(
+        &ISSUER,
+        "REGISTRY_ISSUER",
+        "Whose tokens are accepted too, such as name=corp,issuer=https://id.example.com,audience=registry,keys=https://id.example.com/jwks\n\n\
+         May be given more than once; the keys are those of [[issuer]] in the file. In the variable, several are divided by ;",
+    );
+    let [access, issuer] = [access, issuer].map(|arg| arg.help_heading("Log-in"));
     let settings = SETTINGS.iter().flat_map(|setting| {
         let (direct, file) = (arg(setting, ""), arg(setting, "_file"));
         std::iter::once(direct).chain((setting.kind == Kind::Secret).then_some(file))
     });
-    [config].into_iter().chain(settings).chain([zone, policy]).collect()
+    [config].into_iter().chain(settings).chain([zone, policy, access, issuer]).collect()
 }
 
 /// The flag of a table that may be given many times.
@@ -135,6 +153,8 @@ pub(crate) fn layers(matches: &ArgMatches) -> Result<Layers, ConfigError> {
     layers.config = matches.get_one::<String>("config").filter(|path| !path.is_empty()).map(PathBuf::from);
     layers.zones = tables(matches, &ZONE, "REGISTRY_ZONE")?;
     layers.policies = tables(matches, &POLICY, "REGISTRY_POLICY")?;
+    layers.access = tables(matches, &ACCESS, "REGISTRY_ACCESS")?;
+    layers.issuers = tables(matches, &ISSUER, "REGISTRY_ISSUER")?;
     Ok(layers)
 }
 

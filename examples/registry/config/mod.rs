@@ -7,10 +7,11 @@
 //! | `flags` | settings as flags and environment variables |
 //! | `file` | settings as TOML |
 //! | `keys` | tables that may be given many times |
-//! | `zone`, `policy` | `[[zone]]`, `[[policy]]` |
+//! | `zone`, `policy`, `auth` | `[[zone]]`, `[[policy]]`; `[[access]]`, `[[issuer]]` and who asks |
 //! | `units` | `24h`, `4MiB` |
 //! | `show` | `config example` and `config show` |
 
+mod auth;
 mod file;
 mod flags;
 mod keys;
@@ -23,13 +24,16 @@ mod zone;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use registry_http::auth::{RateLimits, TokenOptions};
 use replication::{Closest, PlacementPolicy};
 
+pub(crate) use self::auth::Auth;
 pub(crate) use self::flags::{args, unknown_variables, zone_beside_another};
 pub(crate) use self::origin::{ConfigError, Given, Origin};
 use self::settings::{Kind, SETTINGS, Setting};
@@ -76,6 +80,12 @@ pub(crate) struct Config {
     pub(crate) admin: Option<String>,
     /// Whether pushes and deletes are refused.
     pub(crate) read_only: bool,
+    /// Whether other machines may be served without TLS.
+    pub(crate) allow_plain_http: bool,
+    /// The files of the server's certificate and its key, if it has any.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Certificates of authorities that are trusted for whatever is connected to, in PEM form.
+    pub(crate) authorities: Option<Arc<[u8]>>,
     /// The largest manifest in bytes.
     pub(crate) max_manifest_size: u64,
     /// Whether indexes may lack manifests.
@@ -98,6 +108,8 @@ pub(crate) struct Config {
     pub(crate) database_durability: Survives,
     /// How many bytes of uploads to zones in object stores may be in memory.
     pub(crate) upload_memory: u64,
+    /// Who asks, and what they may do.
+    pub(crate) auth: Auth,
     /// How HTTP is served.
     pub(crate) http: Http,
     /// Garbage collection.
@@ -125,6 +137,8 @@ pub(crate) struct Http {
     pub(crate) write_idle_timeout: Duration,
     /// How long a connection may idle.
     pub(crate) keep_alive: Duration,
+    /// Whether HTTP/2 is spoken with whoever speaks both.
+    pub(crate) prefer_http2: bool,
     /// The most connections at once.
     pub(crate) max_connections: usize,
     /// The most requests at once, if there is a limit.
@@ -153,6 +167,8 @@ pub(crate) struct Values {
     settings: BTreeMap<&'static str, Given>,
     zones: Vec<keys::Keys>,
     policies: Vec<keys::Keys>,
+    access: Vec<keys::Keys>,
+    issuers: Vec<keys::Keys>,
 }
 
 impl Values {
@@ -169,7 +185,9 @@ impl Values {
         }
         let zones = if given.zones.is_empty() { file.zones } else { given.zones };
         let policies = if given.policies.is_empty() { file.policies } else { given.policies };
-        Ok(Self { file: given.config, settings, zones, policies })
+        let access = if given.access.is_empty() { file.access } else { given.access };
+        let issuers = if given.issuers.is_empty() { file.issuers } else { given.issuers };
+        Ok(Self { file: given.config, settings, zones, policies, access, issuers })
     }
 
     fn get(&self, key: &str) -> &Given {
@@ -226,6 +244,9 @@ impl Values {
             listen: self.address("listen")?,
             admin: if self.get("admin").text.is_empty() { None } else { Some(self.address("admin")?) },
             read_only: self.switch("read_only")?,
+            allow_plain_http: self.switch("allow_plain_http")?,
+            tls: self.tls()?,
+            authorities: self.authorities()?,
             max_manifest_size: self.parse("max_manifest_size", units::SIZE_HINT, units::parse_size)?,
             sparse_indexes: self.switch("sparse_indexes")?,
             shutdown_timeout: self.duration("shutdown_timeout")?,
@@ -241,11 +262,13 @@ impl Values {
             connections: self.count("metadata.connections")?.max(1),
             database_durability: self.choice("metadata.durability")?,
             upload_memory: self.parse("upload_memory", units::SIZE_HINT, |text| units::parse_size(text).filter(|size| *size > 0))?,
+            auth: self.auth(&data)?,
             http: Http {
                 trust_forwarded_headers: self.switch("http.trust_forwarded_headers")?,
                 body_idle_timeout: self.duration_above_zero("http.body_idle_timeout")?,
                 write_idle_timeout: self.duration_above_zero("http.write_idle_timeout")?,
                 keep_alive: self.duration_above_zero("http.keep_alive")?,
+                prefer_http2: self.switch("http.prefer_http2")?,
                 max_connections: self
                     .parse("http.max_connections", "a whole number above 0", |text| text.parse().ok().filter(|n| *n > 0))?,
                 max_in_flight: Some(self.count("http.max_in_flight")?).filter(|n| *n > 0),
@@ -264,6 +287,50 @@ impl Values {
             zones,
             data,
         })
+    }
+
+    fn tls(&self) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+        let [certificate, key] = ["tls.certificate", "tls.key"].map(|key| self.get(key));
+        match (certificate.text.as_str(), key.text.as_str()) {
+            ("", "") => Ok(None),
+            (_, "") => Err(ConfigError::value(&certificate.origin, "tls.certificate", "tls.key is missing: the file of its private key")),
+            ("", _) => {
+                Err(ConfigError::value(&key.origin, "tls.key", "tls.certificate is missing: the file of the certificate that it is of"))
+            }
+            (certificate, key) => Ok(Some((PathBuf::from(certificate), PathBuf::from(key)))),
+        }
+    }
+
+    fn auth(&self, data: &Path) -> Result<Auth, ConfigError> {
+        let text = |key| self.get(key).text.as_str();
+        let count = |key| self.parse(key, "a whole number", |text| text.parse().ok());
+        let limits = RateLimits::default()
+            .with_requests_per_second(count("auth.requests_per_second")?)
+            .with_failures_per_minute(count("auth.failures_per_minute")?);
+        let minutes = |text: &str| units::parse_duration(text).filter(|time| (60..=3600).contains(&time.as_secs()));
+        let tokens = TokenOptions::default()
+            .with_service(self.parse("auth.service", "a word", |text| (!text.is_empty()).then(|| text.to_owned()))?)
+            .with_lifetime(self.parse("auth.token_lifetime", "a time from \"1m\" to \"1h\"", minutes)?)
+            .with_rotation(Some(self.duration("auth.key_lifetime")?).filter(|time| *time > Duration::ZERO));
+        Ok(Auth {
+            users: auth::path(text("auth.users"), data, "users"),
+            token_keys: auth::path(text("auth.token_keys"), data, "token-keys"),
+            tokens,
+            access: auth::access(&self.access)?,
+            issuers: auth::issuers(&self.issuers, self.authorities()?.as_ref())?,
+            limits,
+            audit: Some(text("auth.audit")).filter(|path| !path.is_empty()).map(PathBuf::from),
+        })
+    }
+
+    fn authorities(&self) -> Result<Option<Arc<[u8]>>, ConfigError> {
+        let given = self.get("ca_file");
+        if given.text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |problem: String| ConfigError::value(&given.origin, "ca_file", problem);
+        let pem = std::fs::read(&given.text).map_err(|error| wrong(format!("cannot read {:?}: {error}", given.text)))?;
+        Ok(Some(pem.into()))
     }
 
     fn replication(&self) -> Result<replication::Options, ConfigError> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use replication::{Closest, PlacementPolicy, PolicyRule, RepositoryPattern, TooFewCopies, ZoneSet};
+use registry_core::RepositoryPattern;
+use replication::{Closest, PlacementPolicy, PolicyRule, TooFewCopies, ZoneSet};
 
 use super::keys::{Key, Keys, Table};
 use super::origin::{ConfigError, Given};

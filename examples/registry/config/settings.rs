@@ -62,6 +62,8 @@ impl Setting {
             "metadata" => "Database",
             "gc" => "Garbage collection",
             "http" => "HTTP",
+            "tls" => "TLS",
+            "auth" => "Log-in",
             _ => "Server",
         }
     }
@@ -98,6 +100,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "false",
         value_name: "BOOL",
         help: "Refuse pushes and deletes, and collect no garbage.\nWhat is owed to a zone is copied all the same.",
+    },
+    Setting {
+        key: "allow_plain_http",
+        kind: Kind::Switch,
+        default: "false",
+        value_name: "BOOL",
+        help: "Serve without TLS where other machines can reach it: images and passwords can be read and changed on the way.\n\
+               For a proxy in front that speaks TLS. On the loopback no leave is needed.",
+    },
+    Setting {
+        key: "ca_file",
+        kind: Kind::Text,
+        default: "",
+        value_name: "FILE",
+        help: "A PEM file with certificates of authorities that are trusted, besides the system's, wherever this program connects to.",
     },
     Setting {
         key: "storage_preference",
@@ -202,6 +219,75 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "What an acknowledged change survives. process-crash is faster: nothing waits for the disk.",
     },
     Setting {
+        key: "tls.certificate",
+        kind: Kind::Text,
+        default: "",
+        value_name: "FILE",
+        help: "A PEM file with the server's certificate, those between it and its authority behind it. Without one there is no TLS.\n\
+               `registry certs` makes one. When the file changes, new connections get the new one; nothing has to be restarted.",
+    },
+    Setting { key: "tls.key", kind: Kind::Text, default: "", value_name: "FILE", help: "A PEM file with the certificate's private key." },
+    Setting {
+        key: "auth.users",
+        kind: Kind::Text,
+        default: "",
+        value_name: "FILE",
+        help: "The users, in the form of Apache's htpasswd with bcrypt; users in the data directory when empty. `registry user` changes it.\n\
+               As long as there is no such file, nobody has to log in. Servers that are to know the same users need the same file.",
+    },
+    Setting {
+        key: "auth.token_keys",
+        kind: Kind::Text,
+        default: "",
+        value_name: "DIR",
+        help: "The keys that tokens are signed with; token-keys in the data directory when empty. It is made, with a key, if it is not there.\n\
+               Servers behind one name need the same keys, to accept each other's tokens. Each is an Ed25519 key in a file that ends with .pem.",
+    },
+    Setting {
+        key: "auth.service",
+        kind: Kind::Text,
+        default: "registry",
+        value_name: "NAME",
+        help: "What the registry is called in tokens. The same in all servers behind one name; another where another registry has the same keys.",
+    },
+    Setting {
+        key: "auth.token_lifetime",
+        kind: Kind::Duration,
+        default: "5m",
+        value_name: "TIME",
+        help: "How long a token is good, from one minute to an hour. What has begun in that time ends, however long it takes.",
+    },
+    Setting {
+        key: "auth.key_lifetime",
+        kind: Kind::Duration,
+        default: "30d",
+        value_name: "TIME",
+        help: "After how long another key for tokens is made; 0 is never. The old one is removed when its last token has ended.",
+    },
+    Setting {
+        key: "auth.requests_per_second",
+        kind: Kind::Count,
+        default: "0",
+        value_name: "N",
+        help: "How many requests a second one user may make, or one address without a user, where anybody has to log in. 0 is no limit.\n\
+               For a moment it may be ten times as many; more are answered 429. A push of an image makes some requests for each layer.",
+    },
+    Setting {
+        key: "auth.failures_per_minute",
+        kind: Kind::Count,
+        default: "30",
+        value_name: "N",
+        help: "How many log-ins a minute may fail from one address before none is tried from there for a while. 0 is no limit.\n\
+               Behind a proxy all clients have one address: set it higher there, and let the proxy limit them.",
+    },
+    Setting {
+        key: "auth.audit",
+        kind: Kind::Text,
+        default: "",
+        value_name: "FILE",
+        help: "A file to which each push, delete, log-in and refusal is appended as a line of JSON. They are in the log in any case.",
+    },
+    Setting {
         key: "http.trust_forwarded_headers",
         kind: Kind::Switch,
         default: "false",
@@ -229,6 +315,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "2m",
         value_name: "TIME",
         help: "How long a connection may idle between two requests.",
+    },
+    Setting {
+        key: "http.prefer_http2",
+        kind: Kind::Switch,
+        default: "false",
+        value_name: "BOOL",
+        help: "Speak HTTP/2 with clients that speak both, over TLS. HTTP/1.1 takes less CPU time for large blobs.",
     },
     Setting {
         key: "http.max_connections",

@@ -1,5 +1,6 @@
 //! `config example` and `config show`: the table of settings, written out.
 
+use super::auth::{ACCESS, ISSUER};
 use super::keys::Key;
 use super::policy::{POLICY, words};
 use super::settings::{Kind, SETTINGS, Setting};
@@ -57,6 +58,13 @@ pub(crate) fn example() -> String {
          # zones. A blob of several repositories belongs in the zones of each.\n# [[policy]]\n",
     );
     out.extend(POLICY.keys().map(|key| in_comment(key, key.default)));
+    out.push_str(
+        "\n# Who may do what, once anybody has to log in. What no rule allows is refused. Without a rule: who has logged in may pull, the group writers\n\
+         # may push too, and the group admins may do everything.\n# [[access]]\n",
+    );
+    out.extend(ACCESS.keys().map(|key| in_comment(key, key.default)));
+    out.push_str("\n# Somebody else whose tokens log in: as they are, or as the password of any user name.\n# [[issuer]]\n");
+    out.extend(ISSUER.keys().map(|key| in_comment(key, key.default)));
     out
 }
 
@@ -84,10 +92,10 @@ pub(crate) fn show(values: &Values) -> Result<String, ConfigError> {
     for (n, shown) in config.zones.iter().enumerate() {
         zone(&mut out, shown, values.zones.get(n).map_or(&Origin::Default, |zone| &zone.origin));
     }
-    for policy in &values.policies {
-        out.push_str(&format!("\n[[policy]] # {}\n", policy.origin));
-        for key in POLICY.keys() {
-            out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, policy.get(key.name).0)));
+    for keys in [&values.policies, &values.access, &values.issuers].into_iter().flatten() {
+        out.push_str(&format!("\n[[{}]] # {}\n", keys.table.name, keys.origin));
+        for key in keys.table.keys() {
+            out.push_str(&format!("{} = {}\n", key.name, literal(key.kind, keys.get(key.name).0)));
         }
     }
     Ok(out)

@@ -90,7 +90,7 @@ fn skopeo_inspects_lists_tags_and_deletes() {
 }
 
 /// A container tool with storage of its own in `dir`.
-fn tool(program: &str, dir: &Path) -> Command {
+pub(crate) fn tool(program: &str, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run")).args(["--storage-driver", "vfs"]);
     if program == "podman" {
@@ -101,7 +101,7 @@ fn tool(program: &str, dir: &Path) -> Command {
 }
 
 /// Runs a step that the kernel may refuse: `None` then, with the exact error told.
-fn may(what: &str, command: &mut Command) -> Option<String> {
+pub(crate) fn may(what: &str, command: &mut Command) -> Option<String> {
     let output = command.output().unwrap();
     if output.status.success() {
         return Some(String::from_utf8_lossy(&output.stdout).trim().to_owned());

@@ -289,8 +289,23 @@ fn help_has_examples_and_exit_codes_and_every_command_has_its_own() {
 async fn a_server_on_all_addresses_names_one_that_can_be_reached() {
     let dir = tempfile::tempdir().unwrap();
     let mut all = command("registry");
-    all.current_dir(dir.path()).args(["--listen", "0.0.0.0:0"]);
+    all.current_dir(dir.path()).args(["--listen", "0.0.0.0:0", "--allow-plain-http"]);
     let server = Server::spawn(all, dir.path());
     assert!(server.address.starts_with("127.0.0.1:"), "{}", server.address);
     Client::new(&server.address).get("/v2/").await.expect(200);
+}
+
+#[test]
+fn other_machines_are_not_served_without_tls_unless_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, key) in [(&["--listen", "0.0.0.0:0"][..], "listen"), (&["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"], "admin")] {
+        let output = registry(dir.path(), args);
+        let (_, error) = texts(&output);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            error.contains(&format!("{key}: 0.0.0.0:")) && error.contains("--allow-plain-http") && error.contains("registry certs"),
+            "{error}"
+        );
+        assert!(!dir.path().join("data").exists(), "nothing was begun");
+    }
 }

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "what other crates need of it")]
 mod blobs_support;
 mod block;
+mod certs;
 mod clients;
 mod configuration;
 mod disk_full;
@@ -28,6 +29,7 @@ mod programs;
 #[path = "../../../storage-object/tests/support/proxy.rs"]
 #[allow(dead_code, reason = "what other crates need of it")]
 mod proxy;
+mod secure;
 mod stopping;
 mod swift;
 #[path = "../../../storage-object/tests/support/tls_front.rs"]
@@ -39,6 +41,7 @@ mod two_processes;
 #[path = "../../registry/config/units.rs"]
 mod units;
 mod units_properties;
+mod users;
 mod zone_failures;
 mod zone_life;
 mod zone_status;

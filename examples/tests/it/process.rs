@@ -111,7 +111,7 @@ impl Server {
     fn note(&mut self, line: &str) {
         self.welcome.push_str(line);
         self.welcome.push('\n');
-        let here = line.split_once("serves on http://").or_else(|| line.split_once("serving on http://"));
+        let here = ["serves on http://", "serving on http://", "serves on https://"].iter().find_map(|words| line.split_once(words));
         if let Some((_, rest)) = here.filter(|_| self.address.is_empty()) {
             self.address = rest.split([' ', ';']).next().unwrap().to_owned();
         }

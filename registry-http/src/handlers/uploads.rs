@@ -56,8 +56,9 @@ fn digest_of(query: &Query<'_>, name: &str) -> Result<Option<Digest>, Failure> {
     Ok(query.one(name, Code::DigestInvalid)?.map(parse).transpose()?)
 }
 
-fn key_of(repository: &RepositoryName, id: &str) -> UploadKey {
-    UploadKey { id: id.to_owned(), repository: repository.clone(), owner: String::new() }
+/// An upload is its owner's alone: to others it is not there.
+fn key_of(call: &Call<'_>, repository: &RepositoryName, id: &str) -> UploadKey {
+    UploadKey { id: id.to_owned(), repository: repository.clone(), owner: call.caller.name().to_owned() }
 }
 
 /// `POST …/blobs/uploads/`, with `mount` and `from`, with `digest` and the whole content, with `digest-algorithm`, or with nothing.
@@ -71,7 +72,9 @@ pub(crate) async fn start(call: &mut Call<'_>, repository: &RepositoryName) -> R
     if let Some(digest) = digest_of(&query, "mount")? {
         let from = query.one("from", Code::NameInvalid)?;
         let from = from.map(str::parse::<RepositoryName>).transpose().map_err(registry_core::Error::from)?;
-        if registry.mount_blob(repository, &digest, from.as_ref()).await?.is_some() {
+        // What may not be pulled there is as if it were not there.
+        let may = from.as_ref().map_or_else(|| call.caller.may_pull_everywhere(), |from| call.caller.may_pull(from));
+        if may && registry.mount_blob(repository, &digest, from.as_ref()).await?.is_some() {
             return Ok(created(call, repository, &digest));
         }
         // Cannot be mounted: an upload is begun instead, as if nothing had been asked.
@@ -87,7 +90,7 @@ pub(crate) async fn start(call: &mut Call<'_>, repository: &RepositoryName) -> R
 }
 
 async fn begin(call: &mut Call<'_>, repository: &RepositoryName, algorithm: Algorithm) -> Result<Response, Failure> {
-    let key = call.app.registry.start_upload(repository, "", algorithm).await?;
+    let key = call.app.registry.start_upload(repository, call.caller.name(), algorithm).await?;
     let mut response = empty(StatusCode::ACCEPTED);
     describe(&mut response, call, &key, 0);
     Ok(response)
@@ -107,7 +110,7 @@ fn chunk_of(call: &Call<'_>, declared: Option<u64>) -> Result<Option<Chunk>, Fai
 
 /// `PATCH <location>`.
 pub(crate) async fn append(call: &mut Call<'_>, repository: &RepositoryName, id: &str) -> Result<Response, Failure> {
-    let key = key_of(repository, id);
+    let key = key_of(call, repository, id);
     let mut body = call.body()?;
     let chunk = chunk_of(call, body.declared())?;
     if let Some(chunk) = chunk {
@@ -129,7 +132,7 @@ pub(crate) async fn append(call: &mut Call<'_>, repository: &RepositoryName, id:
 
 /// `PUT <location>?digest=`, with the last bytes or without.
 pub(crate) async fn finish(call: &mut Call<'_>, repository: &RepositoryName, id: &str) -> Result<Response, Failure> {
-    let key = key_of(repository, id);
+    let key = key_of(call, repository, id);
     let query = Query::parse(call.parts.uri.query())?;
     let digest = digest_of(&query, "digest")?.ok_or_else(|| Failure::new(Code::DigestInvalid, "the digest parameter is missing"))?;
     let mut body = call.body()?;
@@ -147,7 +150,7 @@ pub(crate) async fn finish(call: &mut Call<'_>, repository: &RepositoryName, id:
 
 /// `GET <location>`.
 pub(crate) async fn status(call: &mut Call<'_>, repository: &RepositoryName, id: &str) -> Result<Response, Failure> {
-    let key = key_of(repository, id);
+    let key = key_of(call, repository, id);
     let status = call.app.registry.upload_status(&key).await?;
     let mut response = empty(StatusCode::NO_CONTENT);
     describe(&mut response, call, &key, status.offset);
@@ -156,6 +159,6 @@ pub(crate) async fn status(call: &mut Call<'_>, repository: &RepositoryName, id:
 
 /// `DELETE <location>`.
 pub(crate) async fn cancel(call: &mut Call<'_>, repository: &RepositoryName, id: &str) -> Result<Response, Failure> {
-    call.app.registry.cancel_upload(&key_of(repository, id)).await?;
+    call.app.registry.cancel_upload(&key_of(call, repository, id)).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

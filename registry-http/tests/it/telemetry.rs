@@ -21,8 +21,13 @@ fn metrics_after(work: impl Future<Output = ()>) -> String {
     recorder.handle().render()
 }
 
-/// What is logged during `work`.
+/// What is logged during `work` for people to read.
 fn log_of(work: impl Future<Output = ()>) -> String {
+    log_at(tracing::Level::INFO, work)
+}
+
+/// What is logged during `work`, down to this level.
+pub(crate) fn log_at(level: tracing::Level, work: impl Future<Output = ()>) -> String {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
     impl Write for Log {
@@ -40,8 +45,14 @@ fn log_of(work: impl Future<Output = ()>) -> String {
         }
     }
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || run(work));
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(log.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        // Another test that has no subscriber may just be registering what is logged, and would switch it off after this one has switched it on.
+        run(async { drop(Fixture::new().get("/v2/").await) });
+        tracing::callsite::rebuild_interest_cache();
+        log.0.lock().unwrap().clear();
+        run(work);
+    });
     let bytes = log.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }

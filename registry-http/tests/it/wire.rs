@@ -437,17 +437,46 @@ async fn a_slow_reader_that_takes_something_in_is_served_to_the_end() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
+async fn where_all_connections_are_busy_more_wait_for_their_turn() {
     let fixture = Fixture::new();
     let server = Server::with(fixture.router.clone(), ServeOptions::default().with_max_connections(1)).await;
+    let location = begin(&fixture).await;
     let mut first = server.connect().await;
-    first.ask("GET /v2/ HTTP/1.1").await.assert(200);
+    first.head(&format!("PATCH {location} HTTP/1.1\ncontent-length: 10")).await;
+    first.write("01234").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let mut second = server.connect().await;
     second.head("GET /v2/ HTTP/1.1").await;
-    let early = tokio::time::timeout(Duration::from_millis(200), second.stream.readable()).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), second.stream.readable()).await;
     assert!(early.is_err(), "it waits");
-    drop(first);
+    first.write("56789").await;
+    first.answer(false).await.assert(202);
     second.answer(false).await.assert(200);
+}
+
+#[tokio::test]
+async fn whoever_has_idled_longest_makes_room_for_others() {
+    let fixture = Fixture::new();
+    let server = Server::with(fixture.router.clone(), ServeOptions::default().with_max_connections(3)).await;
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        let mut wire = server.connect().await;
+        wire.ask("GET /v2/ HTTP/1.1").await.assert(200);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        idle.push(wire);
+    }
+    idle[0].ask("GET /v2/ HTTP/1.1").await.assert(200);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut one_more = server.connect().await;
+    one_more.ask("GET /v2/ HTTP/1.1").await.assert(200);
+    assert!(idle[1].is_closed().await, "the first of the others has been busy since");
+    idle[0].ask("GET /v2/ HTTP/1.1").await.assert(200);
+    idle[2].ask("GET /v2/ HTTP/1.1").await.assert(200);
+    // One that never says a word is the first to go.
+    let _silent = server.connect().await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let _other = server.connect().await;
+    one_more.ask("GET /v2/ HTTP/1.1").await.assert(200);
 }
 
 #[tokio::test]

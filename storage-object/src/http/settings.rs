@@ -1,5 +1,6 @@
 //! [`HttpSettings`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::{Certificate, ClientOptions};
@@ -16,6 +17,8 @@ use crate::settings::{given, secret};
 pub struct HttpSettings {
     /// A PEM file with certificates of authorities that are trusted too.
     pub ca_file: Option<String>,
+    /// Certificates of more such authorities, in PEM form.
+    pub authorities: Option<Arc<[u8]>>,
     /// A PEM file with the certificate to show to servers that ask for one; may have the key as well.
     pub client_cert_file: Option<String>,
     /// A PEM file with that certificate's key.
@@ -37,6 +40,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             ca_file: None,
+            authorities: None,
             client_cert_file: None,
             client_key_file: None,
             proxy: None,
@@ -56,18 +60,20 @@ fn read(setting: &'static str, path: &str) -> Result<Vec<u8>, ConfigError> {
 }
 
 impl HttpSettings {
-    /// The certificates in `ca_file`, one after the other in PEM form, if there is such a file.
-    ///
-    /// Reads it.
-    pub fn authorities(&self) -> Result<Option<Vec<u8>>, ConfigError> {
-        given(&self.ca_file).map(|path| read("ca_file", &path)).transpose()
+    /// What is trusted besides the system's authorities: where each comes from, and its certificates in PEM form. Reads the file.
+    fn trusted(&self) -> Result<Vec<(String, Vec<u8>)>, ConfigError> {
+        let of_file = given(&self.ca_file).map(|path| read("ca_file", &path).map(|pem| (path, pem))).transpose()?;
+        let given = self.authorities.as_ref().map(|pem| ("authorities".to_owned(), pem.to_vec()));
+        Ok(of_file.into_iter().chain(given).collect())
     }
 
-    /// The same for one of `object_store`'s own clients: of use where it only gets credentials. Certificates to show are not among what it knows.
+    /// The settings of one of `object_store`'s own clients: of use where it only gets credentials. Certificates to show are not among what it knows.
+    ///
+    /// Reads the file.
     pub fn client_options(&self) -> Result<ClientOptions, ConfigError> {
         let mut options = ClientOptions::new().with_connect_timeout(self.connect_timeout).with_timeout(self.idle_timeout);
-        if let (Some(path), Some(pem)) = (&self.ca_file, self.authorities()?) {
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| file("ca_file", path, error))?;
+        for (path, pem) in self.trusted()? {
+            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| file("ca_file", &path, error))?;
             options = certificates.into_iter().fold(options, ClientOptions::with_root_certificate);
         }
         if let Some(proxy) = secret(&self.proxy) {
@@ -88,7 +94,7 @@ impl HttpSettings {
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(64)
             .user_agent(self.user_agent);
-        if let (Some(path), Some(pem)) = (given(&self.ca_file), self.authorities()?) {
+        for (path, pem) in self.trusted()? {
             let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| file("ca_file", &path, error))?;
             if certificates.is_empty() {
                 return Err(file("ca_file", &path, "there is no certificate in PEM form in it"));
