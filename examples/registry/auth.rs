@@ -21,7 +21,8 @@ pub(crate) fn open(config: &Config) -> Result<Auth, Failure> {
     };
     let users = Htpasswd::open(&auth.users).map_err(no_users)?;
     let tokens = Tokens::open(&auth.token_keys, auth.tokens.clone()).map_err(no_keys)?;
-    let mut built = Auth::new(Arc::new(users)).with_tokens(tokens).with_rate_limits(auth.limits);
+    // Who names a file means it: if it is not there, nobody is let in.
+    let mut built = Auth::new(Arc::new(users)).with_tokens(tokens).with_rate_limits(auth.limits).with_required(auth.users_are_named);
     if let Some(policy) = &auth.access {
         // Whoever writes rules means them, whether there is a user yet or not.
         built = built.with_authorizer(Arc::new(policy.clone())).with_required(true);
@@ -59,6 +60,7 @@ impl AuditSink for AuditFile {
             "action": event.action,
             "repository": event.repository,
             "reference": event.reference,
+            "query": event.query,
             "outcome": event.outcome.as_str(),
             "reason": event.reason,
         });

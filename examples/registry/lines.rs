@@ -24,7 +24,8 @@ pub(crate) struct LineFile {
 
 /// Opens it as it is written to, and makes it if it is not there.
 pub(crate) fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
 impl LineFile {

@@ -116,6 +116,9 @@ async fn open_metadata(config: &Config, purpose: Purpose) -> Result<SqlMetadataS
             if let Some(schema) = schema {
                 options = options.with_schema(schema);
             }
+            if let Some(pem) = &config.authorities {
+                options = options.with_authorities(Arc::clone(pem));
+            }
             SqlMetadataStore::postgres(url.expose(), options).await.map_err(failed)
         }
     }

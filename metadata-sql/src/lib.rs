@@ -22,8 +22,8 @@
 //! `replication::ledger::rules`, once for every ledger: here a blob's rows are read, the rule is applied, and what it changed is written back. Rejected: the
 //! same in SQL, which is a second copy of rules that are subtle enough once.
 //!
-//! Features: `sqlite` (default; needs a C compiler), `postgres`, and `ledger` (default). The crate needs a tokio runtime. Connections to PostgreSQL are not encrypted yet: put
-//! it on the same machine or a private network.
+//! Features: `sqlite` (default; needs a C compiler), `postgres`, and `ledger` (default). The crate needs a tokio runtime. Connections to PostgreSQL are encrypted, and
+//! the server's certificate checked, if its URL asks for that: `postgres://…?sslmode=require`.
 //!
 //! # An example
 //!

@@ -102,6 +102,7 @@ pub struct PostgresOptions {
     pub(crate) connect_timeout: Duration,
     pub(crate) statement_timeout: Duration,
     pub(crate) lock_timeout: Duration,
+    pub(crate) authorities: Option<Arc<[u8]>>,
 }
 
 #[cfg(feature = "postgres")]
@@ -115,6 +116,7 @@ impl Default for PostgresOptions {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(15),
+            authorities: None,
         }
     }
 }
@@ -169,6 +171,14 @@ impl PostgresOptions {
     #[must_use]
     pub fn with_lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
+        self
+    }
+
+    /// Certificates of authorities, in PEM form, that are trusted besides the system's. They say whom to trust, not whether there is TLS: see
+    /// [`SqlMetadataStore::postgres`](crate::SqlMetadataStore::postgres).
+    #[must_use]
+    pub fn with_authorities(mut self, pem: Arc<[u8]>) -> Self {
+        self.authorities = Some(pem);
         self
     }
 }

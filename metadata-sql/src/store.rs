@@ -40,8 +40,20 @@ impl SqlMetadataStore {
     /// Connects to PostgreSQL by a URL (`postgres://user:password@host:5432/database`) or a list of `keyword=value`, and makes the tables if they are not
     /// there. Any number of processes may share them.
     ///
+    /// # TLS
+    ///
+    /// With `sslmode=require`, `verify-ca` or `verify-full` in the URL (in a list of keywords: `require`), every connection has TLS, and the server's certificate and
+    /// name are checked by the system's authorities and those of
+    /// [`PostgresOptions::with_authorities`](crate::PostgresOptions::with_authorities). The three words mean the same here; of PostgreSQL's own clients
+    /// that is what `verify-full` means. A server without TLS is then an error.
+    ///
+    /// Without `sslmode`, and with `disable` or `prefer`, connections have no TLS. That goes for `prefer` too: TLS that is not checked, or that whoever is
+    /// between can do away with, protects from nobody.
+    ///
+    /// # Errors
+    ///
     /// [`ErrorKind::InvalidInput`] if the URL or an option makes no sense; [`ErrorKind::Unsupported`] if a newer release has upgraded the tables;
-    /// [`ErrorKind::Unavailable`] if the server does not answer.
+    /// [`ErrorKind::Unavailable`] if the server does not answer, or TLS with it comes to nothing. No error has the password in it.
     #[cfg(feature = "postgres")]
     pub async fn postgres(url: &str, options: crate::PostgresOptions) -> Result<Self> {
         let open = crate::postgres::Postgres::open(url, options).await?;

@@ -37,11 +37,22 @@ pub(crate) fn absolute(parts: &Parts, options: &crate::HttpOptions, is_tls: bool
             return base;
         }
     }
-    let scheme = if is_tls { "https" } else { "http" };
-    match own_host(parts) {
-        Some(host) => format!("{scheme}://{host}{prefix}"),
-        None => prefix.clone(),
+    if let Some(url) = &options.public_url {
+        return format!("{}{prefix}", url.trim_end_matches('/'));
     }
+    let Some(host) = own_host(parts) else { return prefix.clone() };
+    // Passwords are sent there. Whoever is asked by another name than this machine's without TLS has something in front that speaks it, or is told so.
+    let scheme = if is_tls || !is_loopback(&host) { "https" } else { "http" };
+    format!("{scheme}://{host}{prefix}")
+}
+
+#[cfg(feature = "auth")]
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The host that the client asked for, if it is one.

@@ -39,6 +39,9 @@ mod body;
 mod conditional;
 mod error;
 mod forwarded;
+#[cfg(all(fuzzing, feature = "auth"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handlers;
 mod options;
 mod query;

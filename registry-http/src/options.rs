@@ -22,6 +22,8 @@ pub struct HttpOptions {
     pub(crate) warnings: Vec<HeaderValue>,
     #[cfg(feature = "auth")]
     pub(crate) auth: Option<crate::auth::Auth>,
+    #[cfg(feature = "auth")]
+    pub(crate) public_url: Option<String>,
 }
 
 impl Default for HttpOptions {
@@ -40,6 +42,8 @@ impl Default for HttpOptions {
             warnings: Vec::new(),
             #[cfg(feature = "auth")]
             auth: None,
+            #[cfg(feature = "auth")]
+            public_url: None,
         }
     }
 }
@@ -110,6 +114,14 @@ impl HttpOptions {
     #[cfg(feature = "auth")]
     pub fn with_auth(mut self, auth: crate::auth::Auth) -> Self {
         self.auth = Some(auth);
+        self
+    }
+
+    /// What clients call the registry, such as `https://registry.example.com`: they are sent to `/token` there. By default that is as they ask, by `https` unless they
+    /// ask for the loopback without TLS: behind a proxy that speaks TLS the request's own scheme would send their passwords in the clear.
+    #[cfg(feature = "auth")]
+    pub fn with_public_url(mut self, url: &http::Uri) -> Self {
+        self.public_url = Some(url.to_string());
         self
     }
 

@@ -13,7 +13,7 @@ use crate::admin::{self, Metrics};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::stores::{Purpose, Stores};
-use crate::{auth, collector, replicator, signals};
+use crate::{auth, collector, open_files, replicator, signals};
 
 /// Serves until a signal says to stop.
 pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
@@ -45,6 +45,10 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
         None => None,
     };
 
+    open_files::raise(config.http.max_connections);
+    if config.tls.is_none() && config.allow_plain_http && config.http.public_url.is_none() && !config.http.trust_forwarded_headers {
+        tracing::warn!("clients that log in are sent to https: if nothing in front of this server speaks it, set http.public_url");
+    }
     print(&welcome(config, address, admin_address))?;
     tracing::info!(%address, data = %config.data.display(), read_only = config.read_only, admin = admin_address.map(tracing::field::display), "serving");
     let ended = CancellationToken::new();
@@ -96,6 +100,10 @@ fn http_options(config: &Config) -> HttpOptions {
         .with_body_idle_timeout(config.http.body_idle_timeout);
     let options = match config.http.redirect {
         Some(ttl) => options.with_redirect(ttl),
+        None => options,
+    };
+    let options = match &config.http.public_url {
+        Some(url) => options.with_public_url(url),
         None => options,
     };
     match config.http.max_in_flight {

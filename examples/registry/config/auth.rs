@@ -60,6 +60,8 @@ pub(crate) const ISSUER: Table = Table {
 pub(crate) struct Auth {
     /// The file of the users.
     pub(crate) users: PathBuf,
+    /// Whether it was named: then it has to be there.
+    pub(crate) users_are_named: bool,
     /// The directory of the keys of tokens.
     pub(crate) token_keys: PathBuf,
     /// How tokens are made.
@@ -118,7 +120,11 @@ fn rules(keys: &Keys) -> Result<Vec<AccessRule>, ConfigError> {
 }
 
 /// All issuers. Fetches nothing.
-pub(super) fn issuers(given: &[Keys], authorities: Option<&Arc<[u8]>>) -> Result<Vec<Arc<Issuer>>, ConfigError> {
+pub(super) fn issuers(given: &[Keys], authorities: Option<&Arc<[u8]>>, has_rules: bool) -> Result<Vec<Arc<Issuer>>, ConfigError> {
+    if let Some(first) = given.first().filter(|_| !has_rules) {
+        // An issuer that everybody can log in at, as those of CI services are, would let everybody pull.
+        return Err(ConfigError::value(&first.origin, "issuer", "there is no [[access]]: say what its users may do"));
+    }
     let mut issuers: Vec<Arc<Issuer>> = Vec::new();
     for keys in given {
         let issuer = issuer(keys, authorities)?;

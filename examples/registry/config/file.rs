@@ -89,6 +89,9 @@ impl Reader<'_> {
         let name = of.name;
         let problem = format!("a {name} begins with [[{name}]], with two brackets");
         let DeValue::Array(tables) = value else { return Err(ConfigError::value(origin, name, problem)) };
+        if tables.is_empty() {
+            return Err(ConfigError::value(origin, name, problem));
+        }
         for table in tables {
             let origin = self.origin(table);
             let DeValue::Table(table) = table.get_ref() else { return Err(ConfigError::value(&origin, name, problem)) };
@@ -116,7 +119,17 @@ impl Reader<'_> {
             (Kind::Switch, _) => Err(ConfigError::value(origin, key, "must be true or false, without quotes")),
             (_, DeValue::String(text)) => self.expand(origin, key, text),
             (Kind::List, DeValue::Array(items)) => {
-                let texts = items.iter().map(|item| self.text_of(&self.origin(item), key, Kind::Text, item.get_ref()));
+                let texts = items.iter().map(|item| {
+                    let origin = self.origin(item);
+                    let text = self.text_of(&origin, key, Kind::Text, item.get_ref())?;
+                    // It would be read as several.
+                    match text.contains(|c: char| c == ',' || c.is_whitespace()) {
+                        true => {
+                            Err(ConfigError::value(&origin, key, format!("{text:?} has a comma or a space in it; write one text for each")))
+                        }
+                        false => Ok(text),
+                    }
+                });
                 Ok(texts.collect::<Result<Vec<_>, _>>()?.join(" "))
             }
             (Kind::List, _) => Err(ConfigError::value(origin, key, "must be texts in quotes, in brackets")),

@@ -127,7 +127,7 @@ pub(crate) struct Config {
 }
 
 /// How HTTP is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Http {
     /// Whether to believe a proxy's headers.
     pub(crate) trust_forwarded_headers: bool,
@@ -137,6 +137,8 @@ pub(crate) struct Http {
     pub(crate) write_idle_timeout: Duration,
     /// How long a connection may idle.
     pub(crate) keep_alive: Duration,
+    /// What clients call the registry, if that is said.
+    pub(crate) public_url: Option<http::Uri>,
     /// Whether HTTP/2 is spoken with whoever speaks both.
     pub(crate) prefer_http2: bool,
     /// The most connections at once.
@@ -269,6 +271,7 @@ impl Values {
                 write_idle_timeout: self.duration_above_zero("http.write_idle_timeout")?,
                 keep_alive: self.duration_above_zero("http.keep_alive")?,
                 prefer_http2: self.switch("http.prefer_http2")?,
+                public_url: self.public_url()?,
                 max_connections: self
                     .parse("http.max_connections", "a whole number above 0", |text| text.parse().ok().filter(|n| *n > 0))?,
                 max_in_flight: Some(self.count("http.max_in_flight")?).filter(|n| *n > 0),
@@ -301,23 +304,36 @@ impl Values {
         }
     }
 
+    fn public_url(&self) -> Result<Option<http::Uri>, ConfigError> {
+        if self.get("http.public_url").text.is_empty() {
+            return Ok(None);
+        }
+        let url = |text: &str| {
+            text.parse().ok().filter(|url: &http::Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none())
+        };
+        self.parse("http.public_url", "an address such as \"https://registry.example.com\"", url).map(Some)
+    }
+
     fn auth(&self, data: &Path) -> Result<Auth, ConfigError> {
         let text = |key| self.get(key).text.as_str();
         let count = |key| self.parse(key, "a whole number", |text| text.parse().ok());
         let limits = RateLimits::default()
             .with_requests_per_second(count("auth.requests_per_second")?)
             .with_failures_per_minute(count("auth.failures_per_minute")?);
+        let is_word = |c: u8| c.is_ascii_alphanumeric() || b".-_:/".contains(&c);
+        let word = |text: &str| (!text.is_empty() && text.bytes().all(is_word)).then(|| text.to_owned());
         let minutes = |text: &str| units::parse_duration(text).filter(|time| (60..=3600).contains(&time.as_secs()));
         let tokens = TokenOptions::default()
-            .with_service(self.parse("auth.service", "a word", |text| (!text.is_empty()).then(|| text.to_owned()))?)
+            .with_service(self.parse("auth.service", "a word of letters, digits and . - _ : /", word)?)
             .with_lifetime(self.parse("auth.token_lifetime", "a time from \"1m\" to \"1h\"", minutes)?)
             .with_rotation(Some(self.duration("auth.key_lifetime")?).filter(|time| *time > Duration::ZERO));
         Ok(Auth {
             users: auth::path(text("auth.users"), data, "users"),
             token_keys: auth::path(text("auth.token_keys"), data, "token-keys"),
             tokens,
+            users_are_named: !text("auth.users").is_empty(),
             access: auth::access(&self.access)?,
-            issuers: auth::issuers(&self.issuers, self.authorities()?.as_ref())?,
+            issuers: auth::issuers(&self.issuers, self.authorities()?.as_ref(), !self.access.is_empty())?,
             limits,
             audit: Some(text("auth.audit")).filter(|path| !path.is_empty()).map(PathBuf::from),
         })
@@ -404,4 +420,16 @@ fn pick(setting: &'static Setting, layer: &BTreeMap<String, Given>) -> Result<Op
             Ok(Some(Given { text: text.trim_end_matches(['\r', '\n']).to_owned(), origin: file.origin.clone() }))
         }
     }
+}
+
+/// Whatever a file, a flag of a table, a duration and a size can be.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(text: &str) {
+    let _ = file::parse(Path::new("registry.toml"), text, &|name| Some(name.to_lowercase())).is_ok();
+    for table in [&zone::ZONE, &policy::POLICY, &auth::ACCESS, &auth::ISSUER] {
+        if let Ok(keys) = keys::Keys::parse(table, text, &Origin::Default) {
+            let _ = keys.check().is_ok();
+        }
+    }
+    let _ = (units::parse_duration(text), units::parse_size(text));
 }

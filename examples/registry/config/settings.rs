@@ -195,6 +195,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "",
         value_name: "URL",
         help: "The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/DATABASE. When empty: SQLite in the data directory.\n\
+               With ?sslmode=require behind it, PostgreSQL is spoken to by TLS, and its certificate is checked (ca_file); without, in the clear.\n\
                Several servers that share one database must share their zones too.",
     },
     Setting {
@@ -233,7 +234,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "",
         value_name: "FILE",
         help: "The users, in the form of Apache's htpasswd with bcrypt; users in the data directory when empty. `registry user` changes it.\n\
-               As long as there is no such file, nobody has to log in. Servers that are to know the same users need the same file.",
+               As long as there is no such file in the data directory, nobody has to log in; one that is named here has to be there.\n\
+               Servers that are to know the same users need the same file.",
     },
     Setting {
         key: "auth.token_keys",
@@ -241,7 +243,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "",
         value_name: "DIR",
         help: "The keys that tokens are signed with; token-keys in the data directory when empty. It is made, with a key, if it is not there.\n\
-               Servers behind one name need the same keys, to accept each other's tokens. Each is an Ed25519 key in a file that ends with .pem.",
+               Servers behind one name need the same directory, to accept each other's tokens; copies of it do with key_lifetime = \"0\". Each is an Ed25519 key in a file that ends with .pem.",
     },
     Setting {
         key: "auth.service",
@@ -294,6 +296,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         value_name: "BOOL",
         help: "Make Location and Link absolute as a reverse proxy says (Forwarded, X-Forwarded-Proto, -Host, -Prefix).\n\
                Only if the proxy removes what clients send in these headers. Otherwise they are relative, which works behind most proxies.",
+    },
+    Setting {
+        key: "http.public_url",
+        kind: Kind::Text,
+        default: "",
+        value_name: "URL",
+        help: "What clients call the registry, such as https://registry.example.com: those that have to log in are sent there.\n\
+               When empty it is as they ask, by https unless they ask for the loopback without TLS. Needed where log-ins go without TLS over a network.",
     },
     Setting {
         key: "http.body_idle_timeout",

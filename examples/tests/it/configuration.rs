@@ -93,6 +93,7 @@ fn every_setting_can_be_given_in_all_three_ways() {
             // One without the other makes no sense.
             ("certificate" | "key", "\"\"") if table == "tls." => continue,
             ("ca_file", _) => "ca.pem",
+            ("public_url", _) => "https://registry.example.com",
             ("background_share", _) => "0.25",
             ("users" | "token_keys" | "audit" | "service", _) => "elsewhere",
             (_, "true" | "false") => "true",

@@ -382,6 +382,8 @@ fn what_cannot_be_served_with_is_named_at_the_start() {
     let dir = dir.path();
     certificates(dir);
     std::fs::write(dir.join("users"), "alice:plain\n").unwrap();
+    std::fs::write(dir.join("spaces.toml"), "[[access]]\ngroups = [\"corp:registry admins\"]\n").unwrap();
+    std::fs::write(dir.join("empty.toml"), "access = []\n").unwrap();
     for (args, words) in [
         (&["--tls-certificate", "certs/server.pem"][..], &["tls.key is missing"][..]),
         (
@@ -395,12 +397,38 @@ fn what_cannot_be_served_with_is_named_at_the_start() {
         (&["--access", "repositories=team/**"], &["it is for nobody"]),
         (&["--access", "users=alice,actions=fly"], &["an action is pull, push, delete or admin"]),
         (&["--access", "user=alice"], &["did you mean users?"]),
-        (&["--issuer", "name=corp,issuer=https://x.example,audience=me,keys=http://x.example/keys"], &["it has to be https"]),
-        (&["--issuer", "name=corp,issuer=https://x.example,keys=keys.json"], &["audience"]),
+        (
+            &["--access", "users=x", "--issuer", "name=corp,issuer=https://x.example,audience=me,keys=http://x.example/keys"],
+            &["it has to be https"],
+        ),
+        (&["--access", "users=x", "--issuer", "name=corp,issuer=https://x.example,keys=keys.json"], &["audience"]),
+        (&["--issuer", "name=corp,issuer=https://x.example,audience=me,keys=keys.json"], &["there is no [[access]]"]),
+        (&["--auth-service", "a \"b"], &["auth.service", "a word of letters"]),
+        (&["--config", "spaces.toml"], &["spaces.toml:2", "has a comma or a space in it"]),
+        (&["--config", "empty.toml"], &["a access begins with [[access]]"]),
     ] {
         let output = registry(dir, &[&["--listen", "127.0.0.1:0"], args].concat());
         let (_, errors) = texts(&output);
         assert!(!output.status.success() && words.iter().all(|word| errors.contains(word)), "{args:?}: {errors}");
         assert!(!errors.contains("plain"), "{errors}");
     }
+}
+
+/// A mistake in its name must not open the registry to everybody, nor must its loss.
+#[tokio::test]
+async fn a_users_file_that_is_named_has_to_be_there_and_one_that_was_there_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let server = Server::start(&dir.join("data"), &["--auth-users", "nowhere"]);
+    server.client().get("/v2/").await.expect(401);
+    drop(server);
+    // Made by other means than `registry user`, and gone after a server has seen it.
+    std::fs::write(dir.join("data/users"), "alice:$2y$05$abcdefghijklmnopqrstuuD3mHdCr44zlIZ.VZCaYRpfQhXMYnEo.\n").unwrap();
+    let mut server = Server::start(&dir.join("data"), &[]);
+    server.client().get("/v2/").await.expect(401);
+    server.stop();
+    std::fs::remove_file(dir.join("data/users")).unwrap();
+    let output = registry(dir, &["--data", "data", "--listen", "127.0.0.1:0"]);
+    let (_, errors) = texts(&output);
+    assert!(!output.status.success() && errors.contains("auth.users"), "{errors}");
 }

@@ -1,19 +1,20 @@
 //! Connections to the server.
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use registry_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::wrap_pool;
+use super::tls;
 use crate::PostgresOptions;
 
 /// How much longer than the server's own time-outs to wait before the connection is taken to be dead.
 const MARGIN: Duration = Duration::from_secs(10);
 
-fn invalid(message: impl Into<String>) -> Error {
+pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
 
@@ -21,6 +22,8 @@ fn invalid(message: impl Into<String>) -> Error {
 #[derive(Clone)]
 pub(super) struct Target {
     config: Config,
+    /// What makes connections with TLS, if they are to have it.
+    tls: Option<MakeRustlsConnect>,
     /// What each connection is told first.
     greeting: String,
     connect_timeout: Duration,
@@ -30,9 +33,8 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(url: &str, options: &PostgresOptions) -> Result<Self> {
-        // The parser's message may quote the URL, password and all; so it is not passed on.
-        let mut config =
-            Config::from_str(url).map_err(|_| invalid("not a URL of PostgreSQL: postgres://user:password@host:5432/database"))?;
+        let mut config = tls::parse(url)?;
+        let tls = tls::connector(&config, options.authorities.as_deref())?;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(options.connect_timeout);
         }
@@ -54,12 +56,16 @@ impl Target {
             greeting += &format!("; SET search_path = \"{schema}\"");
         }
         let deadline = options.statement_timeout.max(options.lock_timeout) + MARGIN;
-        Ok(Self { config, greeting, connect_timeout: options.connect_timeout, deadline })
+        Ok(Self { config, tls, greeting, connect_timeout: options.connect_timeout, deadline })
     }
 
     /// A pool of up to `size` connections. None is made yet.
     pub(super) fn pool(&self, size: usize) -> Result<Pool> {
-        let manager = Manager::from_config(self.config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let (config, settings) = (self.config.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = match &self.tls {
+            Some(tls) => Manager::from_config(config, tls.clone(), settings),
+            None => Manager::from_config(config, NoTls, settings),
+        };
         let greeting = self.greeting.clone();
         let greet = Hook::async_fn(move |client, _| {
             let greeting = greeting.clone();

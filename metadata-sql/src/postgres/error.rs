@@ -4,8 +4,13 @@ use deadpool_postgres::PoolError;
 use registry_core::{Error, ErrorKind};
 use tokio_postgres::error::SqlState;
 
+use super::tls;
+
 /// What callers can act on. Everything about the connection is [`ErrorKind::Unavailable`]: servers come back.
 pub(super) fn wrap(error: tokio_postgres::Error) -> Error {
+    if let Some(trouble) = tls::trouble(&error) {
+        return trouble.with_source(error);
+    }
     let (kind, message) = match error.as_db_error() {
         Some(answer) => (kind_of(answer.code()), format!("PostgreSQL: {}", answer.message())),
         None if is_connection(&error) => (ErrorKind::Unavailable, format!("PostgreSQL does not answer: {error}")),

@@ -3,9 +3,11 @@
 //! - One task with one connection writes ([`writer`]). Each of its transactions first takes an advisory lock, so that the writers of all processes take
 //!   turns, as on SQLite. The server ends a transaction that stands idle, so that a process that hangs in the middle of one does not hold up the others.
 //! - Reads take a connection of a pool, and see what was committed when they began.
+//! - With TLS ([`tls`]) or without, all connections are made by the same pools.
 
 mod connect;
 mod error;
+mod tls;
 mod value;
 mod writer;
 

@@ -47,6 +47,8 @@ pub struct AuditEvent<'a> {
     pub repository: Option<&'a str>,
     /// What of it: a tag, a digest, or the id of an upload.
     pub reference: Option<&'a str>,
+    /// The request's query, cut off at 1 KiB: more tags, the digest of a push, where from a blob is mounted. As the client wrote it.
+    pub query: Option<&'a str>,
     /// What came of it.
     pub outcome: Outcome,
     /// Why it was not allowed; empty if it was.
@@ -72,6 +74,7 @@ impl AuditSink for AuditLog {
             action = event.action,
             repository = event.repository,
             reference = event.reference,
+            query = event.query,
             outcome = event.outcome.as_str(),
             reason = event.reason,
             "audit"

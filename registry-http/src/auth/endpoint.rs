@@ -2,6 +2,8 @@
 //!
 //! <https://distribution.github.io/distribution/spec/auth/token/>
 
+use std::time::Duration;
+
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
@@ -16,6 +18,9 @@ use crate::error::{Code, Failure};
 use crate::handlers::json;
 use crate::query::Query;
 use crate::request::Call;
+
+/// The shortest life of a token that is given out.
+const SHORTEST: Duration = Duration::from_secs(10);
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -35,11 +40,11 @@ pub(crate) async fn token(call: &mut Call<'_>, request_id: &str) -> Result<Respo
     if query.one("service", Code::Unsupported)?.is_some_and(|service| service != tokens.service()) {
         return Err(Failure::bad_parameter("the service is another one"));
     }
-    let Some(asked) = Scope::parse(query.all("scope")) else { return Err(Failure::bad_parameter("more than 100 scopes")) };
+    let Some(asked) = Scope::parse(query.all("scope")) else { return Err(Failure::bad_parameter("more than 30 scopes")) };
     let peer = peer(call.parts);
     let record = |user: &str, outcome, reason: &str| {
         let (action, method) = ("log_in", call.parts.method.as_str());
-        let event = AuditEvent { request_id, user, peer, action, method, repository: None, reference: None, outcome, reason };
+        let event = AuditEvent { request_id, user, peer, action, method, repository: None, reference: None, query: None, outcome, reason };
         auth.audit.record(&event);
     };
     let known = match auth.identify(Credentials::of(&call.parts.headers), peer).await {
@@ -69,6 +74,10 @@ pub(crate) async fn token(call: &mut Call<'_>, request_id: &str) -> Result<Respo
     let issued = tokens.issue(&known.identity, known.external.is_some(), &granted, known.external);
     if !user.is_empty() {
         record(user, Outcome::Allowed, "");
+    }
+    if issued.lifetime < SHORTEST {
+        // A client would take it for good for a minute at least.
+        return Err(Failure::new(Code::Unauthorized, "the token that was shown ends too soon").with_header(WWW_AUTHENTICATE, basic()));
     }
     let token = issued.token.expose();
     let answer = Answer { token, access_token: token, expires_in: issued.lifetime.as_secs(), issued_at: rfc3339(issued.at.as_millis()) };

@@ -16,6 +16,9 @@ use crate::error::{Code, Failure};
 use crate::route::Target;
 use crate::serve::ConnectionInfo;
 
+/// How much of a query is told, in bytes: tags, digests, and where from a blob is mounted.
+const LONGEST_QUERY: usize = 1024;
+
 /// Who asks.
 #[derive(Debug, Default)]
 pub(crate) struct Caller {
@@ -81,6 +84,11 @@ impl Need<'_> {
             Self::Catalog => "catalog",
             Self::Repository(_, action) => action.as_str(),
         }
+    }
+
+    /// Whether something is another afterwards.
+    fn changes(&self) -> bool {
+        matches!(self, Self::Repository(_, Action::Push | Action::Delete | Action::Admin))
     }
 
     /// What a token for it is to be asked for. Who pushes pulls as well: clients look what is there already.
@@ -160,16 +168,16 @@ impl Auth {
                 Err(Unknown::Bad { reason: "the Authorization cannot be read".to_owned(), is_token: false, user: String::new() })
             }
             Credentials::Basic(name, password) => self.by_password(&name, &password, peer).await,
-            Credentials::Bearer(token) => self.by_token(&token, peer).await,
+            Credentials::Bearer(token) => self.by_token(&token).await,
         }
     }
 
     async fn by_password(&self, name: &str, password: &Password, peer: Option<IpAddr>) -> Result<Known, Unknown> {
-        self.rates.log_in(peer).map_err(Unknown::Limited)?;
         // Most clients can only send a name and a password: whoever has a token of another issuer sends it as the latter.
         if let Some(known) = self.by_issuer(password).await? {
-            return known.map_err(|refused| self.bad(refused, peer));
+            return known.map_err(bad);
         }
+        let _attempt = self.rates.log_in(peer).map_err(Unknown::Limited)?;
         if let Some(identity) = self.users.log_in(name, password).await? {
             return Ok(Known::by_password(identity));
         }
@@ -179,13 +187,14 @@ impl Auth {
         Err(Unknown::Bad { reason: "the name or the password is wrong".to_owned(), is_token: false, user })
     }
 
-    async fn by_token(&self, token: &Password, peer: Option<IpAddr>) -> Result<Known, Unknown> {
+    /// Tokens cannot be guessed: those that are no good are not counted.
+    async fn by_token(&self, token: &Password) -> Result<Known, Unknown> {
         if let Some(known) = self.by_issuer(token).await? {
-            return known.map_err(|refused| self.bad(refused, peer));
+            return known.map_err(bad);
         }
-        let Some(tokens) = &self.tokens else { return Err(self.bad(TokenRefused::WrongIssuer, peer)) };
+        let Some(tokens) = &self.tokens else { return Err(bad(TokenRefused::WrongIssuer)) };
         tokens.refresh().await;
-        let claims = tokens.verify(token.expose()).map_err(|refused| self.bad(refused, peer))?;
+        let claims = tokens.verify(token.expose()).map_err(bad)?;
         let gone = || Unknown::Bad { reason: "the token's user is gone".to_owned(), is_token: true, user: claims.name.clone() };
         let identity = match claims.groups {
             _ if claims.name.is_empty() => Identity::anonymous(),
@@ -213,14 +222,10 @@ impl Auth {
             has_proof: true,
         })))
     }
+}
 
-    fn bad(&self, refused: TokenRefused, peer: Option<IpAddr>) -> Unknown {
-        // A token that was good once is no guess.
-        if refused != TokenRefused::Expired {
-            self.rates.failed(peer);
-        }
-        Unknown::Bad { reason: refused.to_string(), is_token: true, user: String::new() }
-    }
+fn bad(refused: TokenRefused) -> Unknown {
+    Unknown::Bad { reason: refused.to_string(), is_token: true, user: String::new() }
 }
 
 /// An answer to who is to wait.
@@ -233,7 +238,7 @@ pub(super) fn limited(wait: std::time::Duration) -> Failure {
 pub(crate) async fn admit(app: &App, parts: &Parts, target: &Target, request_id: &str) -> Result<Caller, Failure> {
     let Some(auth) = &app.options.auth else { return Ok(Caller::default()) };
     // Who asks for a token says who they are there.
-    if *target == Target::Token || !auth.is_on().await? {
+    if *target == Target::Token {
         return Ok(Caller::default());
     }
     let need = need(target, &parts.method);
@@ -242,6 +247,7 @@ pub(crate) async fn admit(app: &App, parts: &Parts, target: &Target, request_id:
         let reference = target.reference();
         let repository = target.repository().map(RepositoryName::as_str);
         let (action, method) = (need.action(), parts.method.as_str());
+        let query = parts.uri.query().map(|query| query.get(..LONGEST_QUERY).unwrap_or(query));
         auth.audit.record(&AuditEvent {
             request_id,
             user,
@@ -250,10 +256,17 @@ pub(crate) async fn admit(app: &App, parts: &Parts, target: &Target, request_id:
             method,
             repository,
             reference: reference.as_deref(),
+            query,
             outcome,
             reason,
         });
     };
+    if !auth.is_on().await? {
+        if need.changes() {
+            record("", Outcome::Allowed, "");
+        }
+        return Ok(Caller::default());
+    }
     let unauthorized = |problem, message: String| {
         let header = challenge(auth, &app.options, parts, need.scope().as_ref(), problem);
         Failure::new(Code::Unauthorized, message).with_header(WWW_AUTHENTICATE, header)
@@ -291,7 +304,7 @@ pub(crate) async fn admit(app: &App, parts: &Parts, target: &Target, request_id:
     };
     match (is_allowed, is_in_scope) {
         (true, true) => {
-            if matches!(need, Need::Repository(_, Action::Push | Action::Delete | Action::Admin)) {
+            if need.changes() {
                 record(&user, Outcome::Allowed, "");
             }
             Ok(caller)

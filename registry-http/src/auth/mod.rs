@@ -13,6 +13,8 @@ mod audit;
 mod challenge;
 mod credentials;
 mod endpoint;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod gate;
 mod htpasswd;
 mod identity;

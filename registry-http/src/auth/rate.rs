@@ -1,14 +1,17 @@
 //! [`RateLimits`]: how much one may ask for.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
 
 use super::Identity;
 
@@ -92,7 +95,32 @@ pub(super) struct Rates {
 struct Failures {
     limit: Limit,
     /// Until when nobody is tried from an address.
-    closed: std::sync::Mutex<std::collections::HashMap<Who, tokio::time::Instant>>,
+    closed: Mutex<HashMap<Who, Instant>>,
+    /// How many are being tried from an address now: their failures are yet to be counted.
+    trying: Mutex<HashMap<Who, u32>>,
+}
+
+/// How many log-ins are tried at a time from one address. Those whose password was right before take no time.
+const AT_ONCE: u32 = 32;
+
+/// A log-in that is being tried.
+pub(super) struct Attempt<'a>(Option<(&'a Failures, Who)>);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let Some((failures, who)) = &self.0 else { return };
+        let mut trying = lock(&failures.trying);
+        if let Some(count) = trying.get_mut(who) {
+            *count -= 1;
+            if *count == 0 {
+                trying.remove(who);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The most addresses that are closed at a time; beyond, those that open first are forgotten.
@@ -103,7 +131,7 @@ impl Rates {
         let burst = |per_second: NonZeroU32| {
             Quota::per_second(per_second).allow_burst(per_second.saturating_mul(NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN)))
         };
-        let failures = |quota| Failures { limit: Limit::new(quota), closed: std::sync::Mutex::default() };
+        let failures = |quota| Failures { limit: Limit::new(quota), closed: Mutex::default(), trying: Mutex::default() };
         Self {
             requests: limits.requests.map(|requests| Limit::new(burst(requests))),
             failures: limits.failures.map(|each| failures(Quota::per_minute(each))),
@@ -117,23 +145,30 @@ impl Rates {
         who.map_or(Ok(()), |who| limit.check(&who))
     }
 
-    /// Whether a log-in may be tried from there; how long to wait if not.
-    pub(super) fn log_in(&self, peer: Option<IpAddr>) -> Result<(), Duration> {
-        let (Some(failures), Some(who)) = (&self.failures, Who::from(peer)) else { return Ok(()) };
-        let closed = failures.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = tokio::time::Instant::now();
-        match closed.get(&who).map(|until| until.saturating_duration_since(now)) {
-            Some(left) if left > Duration::ZERO => Err(left),
-            _ => Ok(()),
+    /// Whether a log-in may be tried from there; how long to wait if not. It is being tried until what is returned is dropped.
+    pub(super) fn log_in(&self, peer: Option<IpAddr>) -> Result<Attempt<'_>, Duration> {
+        let (Some(failures), Some(who)) = (&self.failures, Who::from(peer)) else { return Ok(Attempt(None)) };
+        let now = Instant::now();
+        if let Some(left) = lock(&failures.closed).get(&who).map(|until| until.saturating_duration_since(now))
+            && left > Duration::ZERO
+        {
+            return Err(left);
         }
+        let mut trying = lock(&failures.trying);
+        let count = trying.entry(who.clone()).or_default();
+        if *count >= AT_ONCE {
+            return Err(Duration::from_secs(1));
+        }
+        *count += 1;
+        Ok(Attempt(Some((failures, who))))
     }
 
     /// A log-in has failed.
     pub(super) fn failed(&self, peer: Option<IpAddr>) {
         let (Some(failures), Some(who)) = (&self.failures, Who::from(peer)) else { return };
         if let Err(wait) = failures.limit.check(&who) {
-            let mut closed = failures.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let now = tokio::time::Instant::now();
+            let mut closed = lock(&failures.closed);
+            let now = Instant::now();
             if closed.len() >= MOST_CLOSED {
                 closed.retain(|_, until| *until > now);
             }
@@ -180,14 +215,26 @@ mod tests {
         let rates = Rates::new(RateLimits::default().with_failures_per_minute(5));
         let (here, there) = (address("10.0.0.1"), address("10.0.0.2"));
         for _ in 0..5 {
-            assert_eq!(rates.log_in(here), Ok(()));
+            assert!(rates.log_in(here).is_ok());
             rates.failed(here);
         }
-        assert_eq!(rates.log_in(here), Ok(()), "that many are allowed");
+        assert!(rates.log_in(here).is_ok(), "that many are allowed");
         rates.failed(here);
         assert!(rates.log_in(here).is_err());
-        assert_eq!(rates.log_in(there), Ok(()));
+        assert!(rates.log_in(there).is_ok());
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(rates.log_in(here), Ok(()));
+        assert!(rates.log_in(here).is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_so_many_are_tried_at_a_time_from_one_address() {
+        let rates = Rates::new(RateLimits::default());
+        let (here, there) = (address("10.0.0.1"), address("10.0.0.2"));
+        let mut trying: Vec<_> = (0..AT_ONCE).map(|_| rates.log_in(here).ok().unwrap()).collect();
+        assert!(rates.log_in(here).is_err() && rates.log_in(there).is_ok());
+        trying.pop();
+        assert!(rates.log_in(here).is_ok());
+        drop(trying);
+        assert!(lock(&rates.failures.as_ref().unwrap().trying).is_empty());
     }
 }

@@ -9,7 +9,7 @@ use registry_core::RepositoryName;
 use super::Action;
 
 /// The most scopes that a token is asked for at once: an image that is put together from those of others names each of theirs.
-const MOST: usize = 100;
+const MOST: usize = 30;
 
 /// Something that can be done somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ impl Scope {
         let (name, actions) = rest.rsplit_once(':')?;
         match kind {
             "repository" => Some(Self::Repository(name.parse().ok()?, actions_of(actions.split(',')))),
+            // Docker's plugins: `repository(plugin)`.
+            kind if kind.starts_with("repository(") => Some(Self::Repository(name.parse().ok()?, actions_of(actions.split(',')))),
             "registry" if name == "catalog" => Some(Self::Catalog),
             _ => None,
         }
@@ -108,8 +110,8 @@ mod tests {
         );
         assert_eq!(parse(&["repository:team/app:*"]), Some(vec![Scope::Repository(app.clone(), Action::ALL.to_vec())]));
         assert_eq!(parse(&["repository:team/app:pull,pull,fly"]), Some(vec![Scope::Repository(app, vec![Action::Pull])]));
-        assert_eq!(parse(&["", "  ", "repository", "repository:A:pull", "repository(plugin):a:pull", "registry:other:*"]), Some(vec![]));
-        assert_eq!(parse(&[&"repository:a:pull ".repeat(101)]), None);
+        assert_eq!(parse(&["", "  ", "repository", "repository:A:pull", "registry:other:*"]), Some(vec![]));
+        assert_eq!(parse(&[&"repository:a:pull ".repeat(31)]), None);
     }
 
     proptest! {

@@ -126,8 +126,8 @@ impl ServeOptions {
         self
     }
 
-    /// How many connections are open at a time: 4,096 by default. For one more, the one is closed that has moved nothing for the longest time and has no request
-    /// that is being worked on; if each has, it waits. Together with
+    /// How many connections are open at a time: 4,096 by default. For one more, one is closed that has no request, whichever has moved nothing for the longest
+    /// time, or else one whose client has taken nothing of an answer in for half a minute; if there is none, it waits. Together with
     /// [`with_max_head_size`](Self::with_max_head_size) it bounds what clients can make the server keep that never finish a request.
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
@@ -211,7 +211,7 @@ async fn accept_all(listener: TcpListener, router: Router, shutdown: impl Future
     let server = Arc::new(Server::new(router, options));
     loop {
         let accepted = async {
-            let (stream, peer) = accept(&listener).await;
+            let (stream, peer) = accept(&listener, &slots).await;
             (slots.take().await, stream, peer)
         };
         let (slot, stream, peer) = tokio::select! {
@@ -238,7 +238,7 @@ async fn accept_all(listener: TcpListener, router: Router, shutdown: impl Future
 }
 
 /// The next connection. What one client does wrong, or a lack of file descriptors, does not end the server.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener, slots: &Slots) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
@@ -246,6 +246,8 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
                 if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
                     tracing::error!(%error, "cannot accept connections");
+                    // One less is one file less.
+                    slots.evict();
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
             }
@@ -338,12 +340,8 @@ impl Server {
             hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
                 begun.store(true, Ordering::Relaxed);
                 request.extensions_mut().insert(info);
-                let (running, answer) = (activity.run(), router.clone().call(request.map(Body::new)));
-                async move {
-                    let answer = answer.await;
-                    drop(running);
-                    answer
-                }
+                let (working, answer) = (activity.work(), router.clone().call(request.map(Body::new)));
+                async move { answer.await.map(|answer| answer.map(|body| working.sends(body))) }
             })
         };
         match http2 {

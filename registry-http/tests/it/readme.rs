@@ -48,13 +48,18 @@ fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
     rows
 }
 
-/// The source of a test, by its path: `uploads::…` is in `tests/it/uploads.rs`, `range::tests::…` in `src/range.rs`.
+/// The source of a test, by its path: `uploads::…` is in `tests/it/uploads.rs`, `auth::matrix::…` in `tests/it/auth/matrix.rs`, `range::tests::…` in `src/range.rs`.
 fn source_of(test: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (modules, _) = test.rsplit_once("::").unwrap_or_else(|| panic!("{test} has no module"));
     let file = match modules.strip_suffix("::tests") {
         Some(module) => root.join("src").join(format!("{}.rs", module.replace("::", "/"))),
-        None => root.join("tests/it").join(format!("{}.rs", modules.split("::").next().unwrap())),
+        None => {
+            let file = |modules: &str| root.join("tests/it").join(format!("{}.rs", modules.replace("::", "/")));
+            // A module may be in the file of the one around it.
+            let own = file(modules);
+            if own.is_file() { own } else { file(modules.split("::").next().unwrap()) }
+        }
     };
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{test}: {}: {error}", file.display()))
 }

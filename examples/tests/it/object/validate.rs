@@ -118,6 +118,12 @@ async fn a_clock_that_is_wrong_and_a_certificate_that_is_not_trusted_are_told_of
         message,
         "cannot open zone far in bucket registry/FOLDER at https://TLS: GET /registry: https://TLS: its certificate is not trusted (invalid peer certificate: UnknownIssuer); set ca_file to the certificate of its CA"
     );
+    // Trusted for all that is connected to.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
+    configure(dir.path(), &zone.block.clone().with_text("endpoint", &url).toml());
+    let output = registry(dir.path(), &["--config", "registry.toml", "--data", "data", "--ca-file", "ca.pem", "validate"]);
+    assert!(output.status.success(), "{}", texts(&output).1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod ledger;
 mod opening;
 mod sharing;
 mod tidying;
+mod tls;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,15 +15,20 @@ use metadata_sql::{PostgresOptions, SqlMetadataStore};
 use registry_core::random_id;
 use tokio_postgres::{Client, NoTls};
 
-/// The server's URL. Without one the test is skipped, which it says by name; where services are required that is a failure.
-fn server(test: &str) -> Option<String> {
-    let url = std::env::var("REGISTRY_TEST_POSTGRES").ok().filter(|url| !url.is_empty());
-    if url.is_none() {
+/// A variable of the environment. Without it the test is skipped, which it says by name; where services are required that is a failure.
+fn needed(test: &str, variable: &str) -> Option<String> {
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
+    if value.is_none() {
         let required = std::env::var("REGISTRY_TEST_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-        assert!(!required, "{test}: REGISTRY_TEST_POSTGRES is not set, and services are required");
-        println!("SKIPPED {test}: REGISTRY_TEST_POSTGRES is not set");
+        assert!(!required, "{test}: {variable} is not set, and services are required");
+        println!("SKIPPED {test}: {variable} is not set");
     }
-    url
+    value
+}
+
+/// The server's URL.
+fn server(test: &str) -> Option<String> {
+    needed(test, "REGISTRY_TEST_POSTGRES")
 }
 
 /// A schema of its own for each test.

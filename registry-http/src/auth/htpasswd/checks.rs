@@ -18,6 +18,9 @@ pub(super) struct Checks {
     open: Mutex<HashMap<Question, Open>>,
 }
 
+/// The most that may wait: with more, a guess would keep whoever knows the password waiting for minutes.
+const MOST_WAITING: usize = 256;
+
 #[derive(Default)]
 struct Open {
     answer: Arc<OnceCell<bool>>,
@@ -33,7 +36,7 @@ impl Checks {
     /// What `work` answers to the question, or somebody else's who asked it before. May be dropped at any point: work that has begun goes on and keeps its
     /// place until it has ended, and another who waits for the answer begins anew.
     pub(super) async fn answer(&self, question: Question, work: impl FnOnce() -> bool + Send + 'static) -> Result<bool> {
-        let asked = self.ask(question);
+        let asked = self.ask(question)?;
         let find_out = || async {
             let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(failed)?;
             let work = move || {
@@ -46,12 +49,16 @@ impl Checks {
         asked.answer.get_or_try_init(find_out).await.copied()
     }
 
-    fn ask(&self, question: Question) -> Asked<'_> {
+    fn ask(&self, question: Question) -> Result<Asked<'_>> {
         let mut table = self.open();
+        if table.len() >= MOST_WAITING && !table.contains_key(&question) {
+            let error = Error::new(ErrorKind::Unavailable, "too many passwords are being checked");
+            return Err(error.with_retry_after(std::time::Duration::from_secs(5)));
+        }
         let open = table.entry(question.clone()).or_default();
         open.waiting += 1;
         let answer = Arc::clone(&open.answer);
-        Asked { checks: self, question, answer }
+        Ok(Asked { checks: self, question, answer })
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Question, Open>> {

@@ -108,3 +108,11 @@ impl fmt::Debug for Htpasswd {
         f.debug_struct("Htpasswd").field("path", &self.watch.path()).finish_non_exhaustive()
     }
 }
+
+/// Whatever a users' file can be: what can be read is written as it was.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(contents) = file::Contents::parse(bytes) {
+        assert_eq!(contents.write().as_bytes(), bytes);
+    }
+}

@@ -88,7 +88,9 @@ impl Watch {
         let state = match read(&path, None) {
             Ok(Seen::Bytes(stamp, bytes)) => {
                 look.stamp = Some(stamp);
-                State::There(Arc::new(Known::new(&parse(&path, &bytes)?)))
+                let known = Known::new(&parse(&path, &bytes)?);
+                trace::mark(&path);
+                State::There(Arc::new(known))
             }
             Ok(Seen::Nothing | Seen::Same) if trace::is_there(&path) => {
                 let trace = trace::path(&path);
@@ -176,7 +178,10 @@ impl Look {
                 match parse(path, &bytes) {
                     Ok(contents) => {
                         let news = match before {
-                            State::Never(_) => Some("there is a users file now: nobody is let in any more without logging in"),
+                            State::Never(_) => {
+                                trace::mark(path);
+                                Some("there is a users file now: nobody is let in any more without logging in")
+                            }
                             _ => self.said.take().map(|_| "the users file is in use again"),
                         };
                         if let Some(news) = news {

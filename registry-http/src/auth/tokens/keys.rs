@@ -58,6 +58,8 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TokenKeyError {
 struct Key {
     id: String,
     since: Timestamp,
+    /// Whether a registry made it: others are not removed.
+    is_ours: bool,
     pair: Ed25519KeyPair,
     path: PathBuf,
 }
@@ -71,13 +73,19 @@ impl Key {
         }
         file.take(LONGEST).read_to_string(&mut text).map_err(io(&path))?;
         // Ours say in their names when they were made: copies have other times.
-        if let Some(millis) = path.file_stem().and_then(|name| name.to_str()?.split('-').next()?.parse().ok()) {
-            since = Timestamp::from_millis(millis);
-        }
+        let made = made(&path);
+        since = made.unwrap_or(since);
         let pair = pair(&text).ok_or_else(|| TokenKeyError::NotAKey { path: path.clone() })?;
         let id = URL_SAFE_NO_PAD.encode(&digest(&SHA256, pair.public_key().as_ref()).as_ref()[..16]);
-        Ok(Self { id, since, pair, path })
+        Ok(Self { id, since, is_ours: made.is_some(), pair, path })
     }
+}
+
+/// When one of ours was made, by its name: `1800000000000-0123abcd.pem`.
+fn made(path: &Path) -> Option<Timestamp> {
+    let (millis, word) = path.file_stem()?.to_str()?.split_once('-')?;
+    let is_ours = millis.len() == 13 && word.len() == 8 && word.bytes().all(|c| c.is_ascii_hexdigit());
+    is_ours.then(|| millis.parse().ok()).flatten().map(Timestamp::from_millis)
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
@@ -168,7 +176,7 @@ impl KeyDirectory {
         }
         // From when its successor signs, tokens of the old one have only so long to live.
         for pair in keys.windows(2) {
-            if pair[0].since + SETTLE + self.keep <= now && std::fs::remove_file(&pair[1].path).is_ok() {
+            if pair[1].is_ours && pair[0].since + SETTLE + self.keep <= now && std::fs::remove_file(&pair[1].path).is_ok() {
                 tracing::info!(key = pair[1].id, "removed an old key of tokens");
             }
         }

@@ -142,7 +142,8 @@ impl From<&Scope> for Access {
 impl Tokens {
     /// Uses the keys in this directory: all files that end with `.pem`, each an Ed25519 private key (PKCS #8). Makes both if there are none.
     ///
-    /// Processes that are to accept each other's tokens share the directory, or have copies of it. Blocks on the files.
+    /// Processes that are to accept each other's tokens share the directory. Copies of it do, too, if [no key is made](TokenOptions::with_rotation) in them: each would
+    /// make another. Blocks on the files.
     pub fn open(directory: impl Into<PathBuf>, options: TokenOptions) -> Result<Self, TokenKeyError> {
         let TokenOptions { service, lifetime, rotate, clock } = options;
         let keep = lifetime + 2 * LEEWAY;

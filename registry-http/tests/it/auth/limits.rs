@@ -44,6 +44,9 @@ async fn guessing_passwords_is_slowed_down_by_address_and_does_not_shut_others_o
     assert_eq!(failed().await, [401, 401, 401, 401, 401, 401, 429, 429]);
     assert_eq!(ask("10.0.0.1", PASSWORD).await, 429, "not even the right one is tried: that would tell");
     assert_eq!(ask("10.0.0.2", PASSWORD).await, 200);
+    // A token is no guess.
+    let token = kit.ask("Bearer a.b.c", "GET", "/v2/", "").await;
+    assert_eq!(token.status, 401);
     assert!(kit.audit.take().contains(&"|GET|log_in|||limited|too many failed log-ins".to_owned()));
 }
 

@@ -215,7 +215,7 @@ async fn what_is_no_good_is_let_through_nowhere() {
         for (method, path, _, _) in ENDPOINTS {
             let answer = world.ask(&credentials, method, path).await;
             assert_eq!(answer.status, 401, "{how}: {method} {path}: {answer:?}");
-            assert!(answer.header("www-authenticate").starts_with("Bearer realm=\"http://registry.test/token\""), "{how}");
+            assert!(answer.header("www-authenticate").starts_with("Bearer realm=\"https://registry.test/token\""), "{how}");
         }
         // Not even where anybody may pull: who shows something that is no good is to know it.
         world.kit.image("public/app").await;
