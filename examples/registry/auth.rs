@@ -44,7 +44,7 @@ impl AuditFile {
     fn start(path: &Path) -> Result<Self, Failure> {
         let failed = |error| Failure::because(format!("cannot write to {}", path.display()), &error).hint("see auth.audit");
         lines::open(path).map_err(failed)?;
-        LineFile::start(path).map(Self).map_err(failed)
+        LineFile::start(path, "audit events").map(Self).map_err(failed)
     }
 }
 

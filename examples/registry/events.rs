@@ -23,7 +23,7 @@ impl EventFile {
         if purpose == Purpose::Serve {
             lines::open(path).map_err(failed)?;
         }
-        LineFile::start(path).map(Self).map_err(failed)
+        LineFile::start(path, "events").map(Self).map_err(failed)
     }
 }
 

@@ -29,12 +29,12 @@ pub(crate) fn open(path: &Path) -> std::io::Result<File> {
 }
 
 impl LineFile {
-    /// Begins to append to this file. It is not made before there is a line.
-    pub(crate) fn start(path: &Path) -> std::io::Result<Self> {
+    /// Begins to append to this file, in which there are `what`. It is not made before there is a line.
+    pub(crate) fn start(path: &Path, what: &'static str) -> std::io::Result<Self> {
         let ((queue, waiting), (tell, written)) = (sync_channel(WAITING), sync_channel(1));
         let path = path.to_owned();
         let work = move || {
-            write(&path, &waiting);
+            write(&path, what, &waiting);
             drop(tell);
         };
         std::thread::Builder::new().name("lines".to_owned()).spawn(work)?;
@@ -47,11 +47,11 @@ impl LineFile {
     }
 }
 
-fn write(path: &Path, waiting: &Receiver<String>) {
+fn write(path: &Path, what: &str, waiting: &Receiver<String>) {
     while let Ok(first) = waiting.recv() {
         let lines: String = std::iter::once(first).chain(waiting.try_iter()).map(|line| line + "\n").collect();
         if let Err(error) = open(path).and_then(|mut file| file.write_all(lines.as_bytes())) {
-            tracing::error!(file = %path.display(), %error, lines = lines.lines().count(), "could not write what was to be appended to a file");
+            tracing::error!(file = %path.display(), %error, lines = lines.lines().count(), "could not write {what}");
         }
     }
 }
